@@ -1,0 +1,1 @@
+"""The submission API: durable tasks over HTTP for any Celery app."""

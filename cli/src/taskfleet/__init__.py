@@ -1,0 +1,1 @@
+"""Command line, Python client and local mode."""

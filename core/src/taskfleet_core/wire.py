@@ -1,0 +1,70 @@
+"""Every name that crosses a wire, in one place. The worker's copy is generated from this file and drift-checked."""
+
+SCHEMA_VERSION = 1
+
+# Keys and channels in Redis/Valkey
+REGISTRY_KEY = "taskfleet:queues"  # hash: queue name -> JSON of QueueRegistration
+EVENTS_STREAM = "taskfleet:events"  # stream: one field, EVENT_FIELD, JSON of TaskEvent
+EVENT_FIELD = "event"
+RECORDER_GROUP = "recorder"
+WAKE_CHANNEL = "taskfleet:wake"  # pub/sub: queue name; a sleeping queue got its first message
+TASK_KEY_PREFIX = "taskfleet:task:"  # hash: live state of one task (LIVE_* fields)
+UPDATES_CHANNEL_PREFIX = "taskfleet:updates:"  # pub/sub per task: JSON of TaskEvent
+WORKER_KEY_PREFIX = "taskfleet:worker:"  # string with TTL: JSON of Heartbeat
+FENCE_KEY_PREFIX = "taskfleet:fence:"  # string with TTL: the worker with this pod uid takes no new tasks
+CATALOG_KEY_PREFIX = "taskfleet:catalog:"  # hash per queue: task name -> JSON schema of its parameters
+CONTROL_CHANNEL_PREFIX = "taskfleet:control:"  # pub/sub per queue: JSON {"type": "cancel", "id", "terminate"}
+CANCELLED_KEY_PREFIX = "taskfleet:cancelled:"  # sorted set per queue: task id -> Unix time of the cancellation
+UNACKED_KEY_PREFIX = "taskfleet:unacked:"  # on a Redis broker: hash per queue: delivery tag -> message in hand
+UNACKED_INDEX_KEY_PREFIX = "taskfleet:unacked-index:"  # ... sorted set per queue: delivery tag -> Unix time
+
+LIVE_POSITION = "position"  # int, see states.position
+LIVE_EVENT = "event"  # JSON of the newest state TaskEvent
+LIVE_PROGRESS = "progress"  # JSON of the newest progress TaskEvent
+LIVE_PROGRESS_COUNT = "progress_count"  # int, counts progress reports
+LIVE_DELIVERIES = "deliveries"  # int, counts redeliveries seen by workers
+
+# Message headers
+HEADER_ATTEMPT = "taskfleet-attempt"  # int from 1; absent on messages of plain Celery producers
+HEADER_MAX_ATTEMPTS = "taskfleet-max-attempts"  # int; the platform retries a failure while attempt < this
+HEADER_REPUBLISHED = "taskfleet-republished"  # true when an earlier copy may exist
+HEADER_TRACEPARENT = "traceparent"
+
+# At the broker
+DEAD_SUFFIX = ".dead"
+POLICY_PREFIX = "taskfleet."
+
+# Environment of an injected worker
+ENV_QUEUE = "TASKFLEET_QUEUE"
+ENV_REDIS_URL = "TASKFLEET_REDIS_URL"
+ENV_POD_UID = "TASKFLEET_POD_UID"
+ENV_HOST = "TASKFLEET_HOST"  # the worker's name in heartbeats; default the host name
+ENV_MAX_TASK_SECONDS = "TASKFLEET_MAX_TASK_SECONDS"
+ENV_GRACE_SECONDS = "TASKFLEET_GRACE_SECONDS"
+ENV_ACCEPT_CONTENT = "TASKFLEET_ACCEPT_CONTENT"  # comma-separated
+ENV_DELIVERY_LIMIT = "TASKFLEET_DELIVERY_LIMIT"
+ENV_HEALTH_FILE = "TASKFLEET_HEALTH_FILE"  # touched each second while the worker's loop is alive
+ENV_LOG_FORMAT = "TASKFLEET_LOG_FORMAT"  # json | console
+
+HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_TTL_SECONDS = 5
+
+
+def task_key(task_id: str) -> str:
+    """Key of a task's live state."""
+    return TASK_KEY_PREFIX + task_id
+
+
+def updates_channel(task_id: str) -> str:
+    """Channel on which a task's events are announced."""
+    return UPDATES_CHANNEL_PREFIX + task_id
+
+
+def worker_key(queue: str, host: str) -> str:
+    """Key of a worker's heartbeat."""
+    return f"{WORKER_KEY_PREFIX}{queue}:{host}"
+
+
+def dead_queue(queue: str) -> str:
+    """Name of the dead-letter queue of a queue."""
+    return queue + DEAD_SUFFIX
