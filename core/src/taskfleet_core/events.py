@@ -74,7 +74,11 @@ class Heartbeat(TypedDict):
 
 
 class QueueRegistration(TypedDict):
-    """A queue as operator or local mode announces it in the registry."""
+    """A queue as operator or local mode announces it in the registry.
+
+    `limits` holds maxTaskSeconds, pool, concurrency, deliveryLimit, deadLetter, maxLength, messageTTLSeconds, minReplicas,
+    maxReplicas and targetWaitSeconds of the TaskQueue, as far as they are set.
+    """
 
     schema: int
     namespace: str
@@ -82,7 +86,5 @@ class QueueRegistration(TypedDict):
     queueName: str
     uid: str
     broker: str  # name of a broker in the API's settings; another name means scale-only
-    limits: dict[
-        str, Any
-    ]  # maxTaskSeconds, pool, concurrency, deliveryLimit, deadLetter, maxLength, messageTTLSeconds, minReplicas, maxReplicas, targetWaitSeconds
+    limits: dict[str, Any]
     at: float

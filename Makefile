@@ -1,0 +1,55 @@
+# Taskfleet: every command a contributor needs. `make` alone prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+SOURCES := core/src api/src worker/src cli/src
+QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
+
+.PHONY: help bootstrap services up test unit check format bench bench-kills generate changelog clean
+
+help: ## print this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+bootstrap: ## make .venv with everything pinned
+	@hack/bootstrap
+
+services: bootstrap
+	@hack/test-services
+
+up: bootstrap ## start Taskfleet on http://127.0.0.1:8000 with the example queues
+	@$(BIN)/taskfleet up --references $(foreach file,$(QUEUES),-f $(file))
+
+test: check services ## everything that CI runs: checks, then all tests
+	$(BIN)/pytest -q
+
+unit: bootstrap ## the inner loop: no server, seconds
+	$(BIN)/pytest -q tests/unit
+
+check: bootstrap ## formatter, linter, strict types, import contracts, generated files, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python hack/generate_wire.py --check
+	$(BIN)/python hack/generate_reference.py --check
+	$(BIN)/codespell -q 3 README.md CONTRIBUTING.md docs core api worker cli tests hack
+
+format: bootstrap ## format and fix what the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: bootstrap ## write the generated files again
+	$(BIN)/python hack/generate_wire.py
+	$(BIN)/python hack/generate_reference.py
+
+bench: services ## measure submissions, batches, workers and latency beside their peers
+	$(BIN)/python -m benchmarks
+
+bench-kills: services ## 2,000 tasks for each kill, accounted one by one
+	$(BIN)/python -m benchmarks.kills
+
+changelog: bootstrap ## show the next release's changelog
+	$(BIN)/towncrier build --draft --version next
+
+clean: ## remove what the commands above made here (not the caches)
+	rm -rf .venv .taskfleet .pytest_cache .mypy_cache .ruff_cache
