@@ -76,8 +76,8 @@ class Heartbeat(TypedDict):
 class QueueRegistration(TypedDict):
     """A queue as operator or local mode announces it in the registry.
 
-    `limits` holds maxTaskSeconds, pool, concurrency, deliveryLimit, deadLetter, maxLength, messageTTLSeconds, minReplicas,
-    maxReplicas and targetWaitSeconds of the TaskQueue, as far as they are set.
+    `limits` holds what is set of the TaskQueue: maxTaskSeconds, pool, concurrency, deliveryLimit, deadLetter,
+    maxLength, messageTTLSeconds, minReplicas, maxReplicas, targetWaitSeconds.
     """
 
     schema: int
