@@ -11,6 +11,7 @@ WAKE_CHANNEL = "taskfleet:wake"  # pub/sub: queue name; a sleeping queue got its
 TASK_KEY_PREFIX = "taskfleet:task:"  # hash: live state of one task (LIVE_* fields)
 UPDATES_CHANNEL_PREFIX = "taskfleet:updates:"  # pub/sub per task: JSON of TaskEvent
 WORKER_KEY_PREFIX = "taskfleet:worker:"  # string with TTL: JSON of Heartbeat
+WORKERS_INDEX_KEY = "taskfleet:workers"  # sorted set: worker key -> Unix time of its last heartbeat (no SCAN needed)
 FENCE_KEY_PREFIX = "taskfleet:fence:"  # string with TTL: the worker with this pod uid takes no new tasks
 CATALOG_KEY_PREFIX = "taskfleet:catalog:"  # hash per queue: task name -> JSON schema of its parameters
 CONTROL_CHANNEL_PREFIX = "taskfleet:control:"  # pub/sub per queue: JSON {"type": "cancel", "id", "terminate"}

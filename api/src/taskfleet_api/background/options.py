@@ -1,0 +1,37 @@
+"""Intervals and bounds of the background services; `options_from` derives them from the settings."""
+
+from dataclasses import dataclass
+
+__all__ = ["BackgroundOptions"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackgroundOptions:
+    """Each field has the unit in its name; the defaults are those of the settings."""
+
+    broker_name: str = "default"  # registrations that name another broker are scale-only
+    publish_window: int = 512  # messages handed to the publisher at once
+    publish_timeout_seconds: float = 10.0
+    dispatch_capacity: int = 50_000  # committed tasks in memory; more stay for the sweeper
+    republish_grace_seconds: float = 10.0  # after it a pending task belongs to the sweepers
+    mark_batch: int = 2_000
+    recorder_batch: int = 500
+    recorder_block_seconds: float = 1.0
+    reclaim_idle_seconds: float = 30.0  # entries of a dead replica are taken over after it
+    reclaim_interval_seconds: float = 5.0
+    sweep_interval_seconds: float = 1.0
+    sweep_batch: int = 1_000
+    lease_interval_seconds: float = 5.0
+    lease_quiet_seconds: float = 30.0
+    unacked_idle_seconds: float = 10.0  # Valkey broker: a message no heartbeat names that long is put back
+    directory_interval_seconds: float = 1.0
+    registry_forget_seconds: float = 120.0  # a queue missing from a non-empty registry that long is gone
+    monitor_interval_seconds: float = 1.0
+    schedule_interval_seconds: float = 1.0
+    schedule_late_seconds: float = 60.0  # `skip` drops ticks that are later than this
+    schedule_catch_up_limit: int = 1_000  # `all` runs at most the newest so many
+    retention_days: float = 30.0
+    retention_interval_seconds: float = 60.0
+    retention_batch: int = 1_000
+    backoff_first_seconds: float = 0.2
+    backoff_max_seconds: float = 10.0
