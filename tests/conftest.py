@@ -1,0 +1,29 @@
+"""Rules for every test: no TASKFLEET_* from outside, the plugins of tests/support, logs of real processes on failure."""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CELERY_"))]:
+    del os.environ[_name]
+
+pytest_plugins = [
+    f"tests.support.{path.stem}" for path in sorted((Path(__file__).parent / "support").glob("[a-z]*.py"))
+]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach the last lines of the logs of every stack that a failed test used."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            tails = getattr(value, "log_tails", None)
+            if tails is not None:
+                report.sections.extend(tails())
+    return report

@@ -1,0 +1,147 @@
+"""A plain Celery app, as a user would write it: nothing of Taskfleet in it. Used by acceptance and kill tests and benches."""
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task, chain, chord, group
+
+app = Celery("jobs")
+
+
+def note_execution(ledger: str, task_id: str) -> None:
+    """Append one line that says that the body of this task ran, in one atomic write."""
+    line = f"{task_id} {os.getpid()} {time.time():.6f}\n".encode()
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+@app.task
+def add(x: float, y: float) -> float:
+    return x + y
+
+
+@app.task
+def total(numbers: list[float]) -> float:
+    return sum(numbers)
+
+
+@app.task
+def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    return {"args": list(args), "kwargs": kwargs}
+
+
+@app.task(ignore_result=True)
+def noop() -> None:
+    return None
+
+
+@app.task
+def noop_result() -> None:
+    return None
+
+
+@app.task
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@app.task
+def fail(message: str = "no luck") -> None:
+    raise ValueError(message)
+
+
+@app.task
+def fail_until(path: str, successes_after: int) -> int:
+    """Fail until the file has that many lines: each run adds one."""
+    with Path(path).open("a") as file:
+        file.write("run\n")
+    runs = len(Path(path).read_text().splitlines())
+    if runs < successes_after:
+        raise RuntimeError(f"run {runs} fails")
+    return runs
+
+
+@app.task(bind=True, autoretry_for=(RuntimeError,), retry_backoff=False, default_retry_delay=0.2, max_retries=3)
+def flaky(self: Task, path: str, successes_after: int) -> int:
+    return fail_until.run(path, successes_after)
+
+
+@app.task(bind=True)
+def progress(self: Task, steps: int, pause_seconds: float = 0.05) -> int:
+    for step in range(1, steps + 1):
+        self.update_state(state="PROGRESS", meta={"done": step, "total": steps})
+        time.sleep(pause_seconds)
+    return steps
+
+
+@app.task(bind=True)
+def record_order(self: Task, ledger: str, label: str) -> str:
+    with Path(ledger).open("a") as file:
+        file.write(f"{label}\n")
+    return label
+
+
+@app.task(bind=True)
+def record(self: Task, ledger: str, seconds: float = 0.0) -> str:
+    """Note the execution first, so that a run that is killed half way counts too."""
+    note_execution(ledger, self.request.id)
+    if seconds:
+        time.sleep(seconds)
+    return str(self.request.id)
+
+
+@app.task
+def started_at() -> float:
+    """Unix time at which the body runs, to measure the latency of a start."""
+    return time.time()
+
+
+@app.task(bind=True)
+def headers(self: Task) -> dict[str, Any]:
+    return {
+        "traceparent": (self.request.headers or {}).get("traceparent") or getattr(self.request, "traceparent", None),
+        "retries": self.request.retries,
+        "delivery_info": {"redelivered": bool((self.request.delivery_info or {}).get("redelivered"))},
+    }
+
+
+@app.task
+def die_hard(signal_number: int = 9) -> None:
+    """Kill the own worker process, as the kernel does when memory runs out."""
+    os.kill(os.getpid(), signal_number)
+
+
+@app.task
+def crash(ledger: str = "") -> None:
+    """Kill the whole worker at once, as a poison message does."""
+    if ledger:
+        note_execution(ledger, "crash")
+    os.killpg(os.getpgid(0), 9)
+
+
+@app.task
+def canvas() -> str:
+    """Start a chain with a group and a chord from inside a task; the id of the last one is the result."""
+    queue = os.environ.get("TASKFLEET_QUEUE")
+    signature = chain(
+        add.s(1, 2).set(queue=queue),
+        add.s(3).set(queue=queue),
+    )
+    return str(signature.apply_async().id)
+
+
+@app.task
+def jitter(seconds: float) -> float:
+    pause = random.random() * seconds
+    time.sleep(pause)
+    return pause
+
+
+__all__ = ["app", "chord", "group"]
