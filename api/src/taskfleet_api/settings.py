@@ -1,0 +1,165 @@
+"""The settings of the API process, read once at start-up from `TASKFLEET_API_*`.
+
+A name with the prefix that no field knows is refused, so that a mistyped variable is never silently ignored.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+__all__ = ["ENVIRONMENT_PREFIX", "Settings"]
+
+ENVIRONMENT_PREFIX = "TASKFLEET_API_"
+
+MIB = 1024 * 1024
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(url: SecretStr) -> SecretStr:
+        scheme = urlsplit(url.get_secret_value()).scheme.partition("+")[0]
+        if scheme not in schemes:
+            raise ValueError(f"must be a URL with the scheme {' or '.join(schemes)}, not {scheme or 'none'!r}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _split_commas(value: object) -> object:
+    """Lists in the environment are plain words separated by commas."""
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, _url_of("postgresql", "postgres", "mysql", "mariadb", "sqlite")]
+RedisUrl = Annotated[SecretStr, _url_of("redis", "rediss", "unix", "valkey", "valkeys")]
+BrokerUrl = Annotated[SecretStr, _url_of("amqp", "amqps", "redis", "rediss")]
+HttpUrl = Annotated[SecretStr, _url_of("http", "https")]
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class _UnknownNames(EnvSettingsSource):
+    """Hands every `TASKFLEET_API_*` variable without a field to the model, which forbids extra input."""
+
+    def __call__(self) -> dict[str, Any]:
+        known = {self.env_prefix.lower() + name for name in self.settings_cls.model_fields}
+        prefix = self.env_prefix.lower()
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.env_vars.items()
+            if name.startswith(prefix) and name not in known
+        }
+
+
+class Settings(BaseSettings):
+    """What an API process can be told. Every limit is here; times are seconds, sizes are bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
+    )
+
+    # Serving
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    root_path: str = Field(
+        default="", pattern=r"^(/[^/]+)*$", description="Path under which a proxy publishes the API."
+    )
+    cors_origins: Words = Field(default=(), description="Origins that browsers may call from; `*` for any.")
+    trusted_proxies: Words = Field(
+        default=(), description="Addresses or networks whose X-Forwarded-* headers are believed; `*` for any."
+    )
+    listen_backlog: int = Field(default=2048, ge=128, description="Connections that may wait to be accepted.")
+    header_timeout_seconds: float = Field(default=10, gt=0, description="Time to receive a request's headers.")
+    body_timeout_seconds: float = Field(default=30, gt=0, description="Time to receive a request's body.")
+    request_timeout_seconds: float = Field(
+        default=30, gt=0, description="Time for one request's database and store work, waits not counted."
+    )
+    shutdown_timeout_seconds: float = Field(
+        default=15, gt=0, description="Time for open requests and unpublished records after a stop signal."
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    auth_mode: Literal["none"] = Field(default="none", description="How callers are authenticated.")
+
+    # Dependencies
+    database_url: DatabaseUrl = Field(
+        default=SecretStr("sqlite:///taskfleet.db"),
+        description="postgresql://, mysql:// or sqlite:///path; holds the records.",
+    )
+    database_pool_size: int = Field(default=10, ge=2, le=200, description="SQL connections of this process.")
+    redis_url: RedisUrl = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey with the live states and events."
+    )
+    broker_url: BrokerUrl = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672//"), description="amqp(s):// or redis(s)://."
+    )
+    broker_name: str = Field(default="default", description="Name by which queues refer to the broker.")
+    broker_management_url: HttpUrl | None = Field(
+        default=None, description="RabbitMQ's management API; None guesses port 15672 of the broker's host."
+    )
+    broker_metrics_url: HttpUrl | None = Field(
+        default=None, description="RabbitMQ's Prometheus endpoint; None means the management API is read instead."
+    )
+
+    # Limits of submissions
+    max_item_bytes: int = Field(default=MIB, ge=1024, description="Largest single submission.")
+    max_batch_bytes: int = Field(default=32 * MIB, ge=1024, description="Largest body of a batch.")
+    max_batch_items: int = Field(default=10_000, ge=1, description="Most submissions in one batch.")
+    max_json_depth: int = Field(default=64, ge=4, le=400, description="Deepest nesting of arguments and metadata.")
+    max_wait_seconds: float = Field(default=60, gt=0, description="Longest wait that `Prefer: wait` grants.")
+    max_backlog: int = Field(
+        default=100_000, ge=1, description="Records accepted but not yet published; beyond it submissions get 503."
+    )
+    max_pending_submissions: int = Field(
+        default=20_000, ge=1, description="Submissions in memory that wait for their commit; beyond it 503."
+    )
+    max_streams: int = Field(default=1000, ge=1, description="Open event streams and waits of this process.")
+    idempotency_ttl_seconds: int = Field(default=86_400, ge=60, description="How long an Idempotency-Key is kept.")
+    list_page_limit: int = Field(default=500, ge=1, description="Most items in one page of a list.")
+
+    # Background work
+    publish_window: int = Field(default=512, ge=1, description="Messages sent to the broker and not yet confirmed.")
+    publish_timeout_seconds: float = Field(default=10, gt=0, description="Time for a publisher confirm.")
+    republish_grace_seconds: float = Field(
+        default=10, gt=0, description="Age at which an unpublished record is published by any replica's sweeper."
+    )
+    recorder_batch: int = Field(default=500, ge=1, description="Events that the recorder applies in a transaction.")
+    sweep_interval_seconds: float = Field(default=1, gt=0, description="Pause between two sweeps for due records.")
+    lease_quiet_seconds: float = Field(
+        default=30, gt=0, description="How long an open record may be unknown to everybody before it runs again."
+    )
+    retention_days: float = Field(default=30, gt=0, description="Age at which finished records are deleted.")
+    references: Words = Field(default=(), description="Reference contracts to mount, such as `000,001`.")
+    console_directory: Path | None = Field(default=None, description="Folder with the web console; None has none.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        lists = ("cors_origins", "trusted_proxies", "references")
+        return {name: _split_commas(value) if name in lists else value for name, value in values.items()}
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "Settings":
+        if self.max_item_bytes > self.max_batch_bytes:
+            raise ValueError("max_item_bytes must not be larger than max_batch_bytes")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _UnknownNames(settings_cls)

@@ -1,0 +1,1 @@
+"""Tasks over HTTP: submission, reading, waiting, streaming, cancelling and retrying."""
