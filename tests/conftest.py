@@ -1,4 +1,4 @@
-"""Rules for every test: no TASKFLEET_* from outside, the plugins of tests/support, logs of real processes on failure."""
+"""Rules for every test: no TASKFLEET_* from outside, plugins of tests/support, logs of real processes on failure."""
 
 import os
 from collections.abc import Generator
@@ -10,8 +10,9 @@ import pytest
 for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CELERY_"))]:
     del os.environ[_name]
 
+SUPPORT = Path(__file__).parent / "support"
 pytest_plugins = [
-    f"tests.support.{path.stem}" for path in sorted((Path(__file__).parent / "support").glob("[a-z]*.py"))
+    f"tests.support.{name}" for name in ("brokers", "databases", "stack") if (SUPPORT / f"{name}.py").exists()
 ]
 
 

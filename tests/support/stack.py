@@ -19,8 +19,8 @@ from typing import Any
 
 import httpx
 import pytest
-from taskfleet_core import wire
 
+from taskfleet_core import wire
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.processes import ManagedProcess, free_port, start_process
 from tests.support.waiting import eventually_sync

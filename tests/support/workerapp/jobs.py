@@ -1,4 +1,4 @@
-"""A plain Celery app, as a user would write it: nothing of Taskfleet in it. Used by acceptance and kill tests and benches."""
+"""A plain Celery app as a user would write it, with nothing of Taskfleet in it: for acceptance tests and benches."""
 
 import os
 import random
