@@ -1,4 +1,4 @@
-"""Starting real servers for tests: free ports, logs, readiness, kill -9, and no orphans when the test run itself is killed."""
+"""Starting real servers for tests: free ports, logs, readiness, kill -9, no orphans when the test run is killed."""
 
 import contextlib
 import os

@@ -1,0 +1,24 @@
+"""Choosing the adapter by the scheme of a broker URL. Nothing is connected yet."""
+
+from taskfleet_api.brokers.dead_letters import DeadLetters
+from taskfleet_api.brokers.publishing import Publisher
+from taskfleet_api.brokers.queues import Topology
+
+__all__ = ["open_dead_letters", "open_publisher", "open_topology"]
+
+
+def open_publisher(
+    url: str, *, window: int = 512, timeout_seconds: float = 10.0, connect_timeout_seconds: float = 5.0
+) -> Publisher:
+    """A publisher for `amqp(s)://` or `redis(s)://`; call `start()`. `window` bounds the messages in flight."""
+    raise NotImplementedError
+
+
+def open_topology(url: str, management_url: str | None = None) -> Topology:
+    """Topology of the broker; by default the management API is sought on port 15672 of the same host."""
+    raise NotImplementedError
+
+
+def open_dead_letters(url: str) -> DeadLetters:
+    """Reader of dead-letter queues. On Redis there are none at the broker: its `run` only waits."""
+    raise NotImplementedError

@@ -1,0 +1,12 @@
+"""Choosing the reader by the scheme of a broker URL. Nothing is connected yet."""
+
+from taskfleet_core.statistics.model import StatisticsReader
+
+__all__ = ["open_statistics"]
+
+
+def open_statistics(
+    broker_url: str, management_url: str | None = None, metrics_url: str | None = None
+) -> StatisticsReader:
+    """A reader for `amqp(s)://` or `redis(s)://`; by default metrics are sought on port 15692 of the broker's host."""
+    raise NotImplementedError
