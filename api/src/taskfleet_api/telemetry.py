@@ -1,0 +1,197 @@
+"""What the API tells about itself: the one table of its metrics, their instruments, logging and trace context.
+
+Lowest layer: adapters, background services and routers may count here; nothing here imports them.
+"""
+
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
+
+__all__ = ["METRICS", "REGISTRY", "Metric", "configure_logging", "counter", "gauge", "histogram", "parse_traceparent"]
+
+SECONDS_FINE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SECONDS_WIDE = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the documented table. `observed` metrics are computed when they are scraped."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+    observed: bool = False
+
+
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric
+    for metric in (
+        Metric("taskfleet_api_requests_total", "counter", ("method", "route", "status"), "HTTP requests answered."),
+        Metric(
+            "taskfleet_api_request_seconds",
+            "histogram",
+            ("method", "route"),
+            "Time to the end of an answer; waits and streams not counted.",
+            SECONDS_FINE,
+        ),
+        Metric(
+            "taskfleet_api_submissions_total",
+            "counter",
+            ("queue", "outcome"),
+            "Submitted tasks: accepted, replayed, conflict, refused, overloaded, unavailable.",
+        ),
+        Metric("taskfleet_api_streams", "gauge", ("kind",), "Open event streams and waiting requests."),
+        Metric(
+            "taskfleet_api_backlog", "gauge", (), "Accepted records not yet published; absent while unknown.", (), True
+        ),
+        Metric("taskfleet_api_commit_tasks", "histogram", (), "Tasks that shared one commit.", SIZES),
+        Metric("taskfleet_api_commit_seconds", "histogram", (), "Time of one commit of new tasks.", SECONDS_FINE),
+        Metric("taskfleet_api_dispatch_waiting", "gauge", (), "Committed tasks in memory for the broker.", (), True),
+        Metric(
+            "taskfleet_api_published_total",
+            "counter",
+            ("queue", "outcome"),
+            "Messages sent: confirmed, returned, nacked, timeout, connection.",
+        ),
+        Metric(
+            "taskfleet_api_publish_seconds", "histogram", (), "Time from sending to the broker's confirm.", SECONDS_FINE
+        ),
+        Metric(
+            "taskfleet_api_dependency_up",
+            "gauge",
+            ("dependency",),
+            "1 while it answers: database, store, broker.",
+            (),
+            True,
+        ),
+        Metric("taskfleet_api_loop_healthy", "gauge", ("loop",), "1 while a background loop succeeds.", (), True),
+        Metric(
+            "taskfleet_recorder_events_total", "counter", ("outcome",), "Events of workers: applied, stale, unreadable."
+        ),
+        Metric("taskfleet_recorder_lag_seconds", "gauge", (), "Age of the last event when it was applied."),
+        Metric("taskfleet_tasks_finished_total", "counter", ("queue", "state"), "Attempts that ended, by final state."),
+        Metric("taskfleet_task_run_seconds", "histogram", ("queue",), "Run time of tasks.", SECONDS_WIDE),
+        Metric("taskfleet_task_wait_seconds", "histogram", ("queue",), "Time from due to started.", SECONDS_WIDE),
+        Metric(
+            "taskfleet_sweeper_tasks_total", "counter", ("action",), "Tasks swept: published, expired, lost, reclaimed."
+        ),
+        Metric(
+            "taskfleet_schedule_ticks_total",
+            "counter",
+            ("outcome",),
+            "Ticks of schedules: submitted, skipped, refused.",
+        ),
+        Metric("taskfleet_retention_deleted_total", "counter", (), "Finished records deleted because of their age."),
+        Metric("taskfleet_queue_ready", "gauge", ("queue",), "Messages that wait; absent while unknown.", (), True),
+        Metric(
+            "taskfleet_queue_unacknowledged",
+            "gauge",
+            ("queue",),
+            "Messages in workers' hands; absent while unknown.",
+            (),
+            True,
+        ),
+        Metric("taskfleet_queue_workers", "gauge", ("queue",), "Living workers; absent while unknown.", (), True),
+        Metric("taskfleet_queue_slots", "gauge", ("queue",), "Tasks that the workers can run at once.", (), True),
+        Metric("taskfleet_queue_busy_slots", "gauge", ("queue",), "Tasks that run now.", (), True),
+    )
+}
+
+REGISTRY = CollectorRegistry(auto_describe=False)
+
+
+@cache
+def counter(name: str) -> Counter:
+    """The counter of that name in the table."""
+    metric = _row(name, "counter")
+    return Counter(name, metric.help, metric.labels, registry=REGISTRY)
+
+
+@cache
+def gauge(name: str) -> Gauge:
+    """The gauge of that name in the table."""
+    metric = _row(name, "gauge")
+    return Gauge(name, metric.help, metric.labels, registry=REGISTRY)
+
+
+@cache
+def histogram(name: str) -> Histogram:
+    """The histogram of that name in the table."""
+    metric = _row(name, "histogram")
+    return Histogram(name, metric.help, metric.labels, buckets=metric.buckets, registry=REGISTRY)
+
+
+def _row(name: str, kind: str) -> Metric:
+    metric = METRICS[name]
+    if metric.kind != kind or metric.observed:
+        raise ValueError(f"{name} is {'an observed' if metric.observed else 'a'} {metric.kind}, not a {kind}")
+    return metric
+
+
+def register_collector(collector: Collector) -> None:
+    """Add a collector of observed metrics; the composition root removes it again."""
+    REGISTRY.register(collector)
+
+
+def unregister_collector(collector: Collector) -> None:
+    """Remove a collector."""
+    REGISTRY.unregister(collector)
+
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT_LENGTH = 55
+
+
+def parse_traceparent(value: str | None) -> str | None:
+    """The caller's trace context if it is valid; anything else is ignored, as W3C Trace Context asks."""
+    if value is None or len(value) != TRACEPARENT_LENGTH or _TRACEPARENT.fullmatch(value) is None:
+        return None
+    return value
+
+
+def configure_logging(log_format: Literal["json", "console"], level: str) -> None:
+    """Write structlog's and the standard library's lines in one format to standard error."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.UnicodeDecoder(),
+    ]
+    last: list[structlog.types.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
