@@ -1,0 +1,40 @@
+"""The SQL records: every accepted task, its attempts, schedules and the copy of the queues. The only user of SQL."""
+
+from taskfleet_api.records.group_commit import GroupCommit
+from taskfleet_api.records.labels import build_labels
+from taskfleet_api.records.model import (
+    Accepted,
+    ApplyResult,
+    AttemptRecord,
+    CancelOutcome,
+    KeyConflict,
+    KeyConflictError,
+    NewTask,
+    Outcome,
+    Page,
+    RetryPolicy,
+    ScheduleRecord,
+    TaskFilter,
+    TaskRecord,
+)
+from taskfleet_api.records.store import Records, open_records
+
+__all__ = [
+    "Accepted",
+    "ApplyResult",
+    "AttemptRecord",
+    "CancelOutcome",
+    "GroupCommit",
+    "KeyConflict",
+    "KeyConflictError",
+    "NewTask",
+    "Outcome",
+    "Page",
+    "Records",
+    "RetryPolicy",
+    "ScheduleRecord",
+    "TaskFilter",
+    "TaskRecord",
+    "build_labels",
+    "open_records",
+]
