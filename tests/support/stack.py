@@ -232,7 +232,7 @@ class Stack:
 
         options = self.queues[name]
         management = self.broker.management_url if isinstance(self.broker, RabbitMQ) else None
-        topology = await open_topology(self.broker_url, management_url=management)
+        topology = open_topology(self.broker_url, management_url=management)
         try:
             await topology.ensure_queue(
                 QueueSpec(
@@ -345,7 +345,7 @@ def _build_database(kind: str) -> Any:
 def _prepare_database(kind: str, database: Any, directory: Path) -> str:
     if kind == "sqlite":
         return f"sqlite:///{directory / 'records.sqlite3'}"
-    return str(database.create_database("taskfleet"))
+    return str(database.url)
 
 
 @contextlib.contextmanager

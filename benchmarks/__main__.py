@@ -1,0 +1,63 @@
+"""`python -m benchmarks`: start the servers, measure everything in one run, print one table.
+
+Exit code 1 when a figure misses its bound. `--write` puts the table into docs/benchmarks.md.
+"""
+
+import argparse
+import sys
+
+from benchmarks.figures import PLACEHOLDERS, Figure, build_table, describe_machine, say
+from benchmarks.servers import ROOT, bench_stack
+from benchmarks.submissions import measure_batches, measure_single
+from benchmarks.workers import measure_latency, measure_memory, measure_workers
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PARTS = ("single", "batch", "worker", "latency", "memory")
+
+
+def main() -> int:
+    """Run the chosen parts and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default 5)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
+    options = parser.parse_args()
+    machine = describe_machine()
+    figures = measure(options.only or PARTS, options.rounds)
+    table = f"{machine}\n\n{build_table(figures)}"
+    print(f"\n{table}")
+    if options.write:
+        write_page(table, options.rounds)
+    return 1 if any(figure.is_met is False for figure in figures) else 0
+
+
+def measure(parts: "list[str] | tuple[str, ...]", rounds: int) -> list[Figure]:
+    """All figures of one run on one set of servers."""
+    figures: list[Figure] = []
+    say("starting RabbitMQ 4.3, PostgreSQL, Valkey and the API")
+    with bench_stack() as stack:
+        if "single" in parts:
+            figures += measure_single(stack, rounds)
+        if "batch" in parts:
+            figures += measure_batches(stack, rounds)
+        if "latency" in parts:
+            figures += measure_latency(stack, rounds)
+        if "memory" in parts:
+            figures += measure_memory(stack)
+        if "worker" in parts:
+            figures += measure_workers(stack, rounds)
+    return figures
+
+
+def write_page(table: str, rounds: int) -> None:
+    """Replace what stands between the placeholders of docs/benchmarks.md."""
+    text = PAGE.read_text()
+    begin, end = PLACEHOLDERS
+    head, rest = text.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    PAGE.write_text(f"{head}{begin}\n`python -m benchmarks --rounds {rounds}`, {table}\n{end}{tail}")
+    say(f"written to {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

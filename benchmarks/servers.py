@@ -1,0 +1,135 @@
+"""The servers of a measurement: one stack for both sides, the peers' processes, and resets between rounds."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import amqp
+import asyncpg
+import httpx
+from tests.support.processes import ManagedProcess, free_port, start_process
+from tests.support.stack import Stack, StackOptions
+
+__all__ = ["Broker", "bench_stack", "count_unpublished", "forget_records", "start_peer", "wait_published"]
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCH_QUEUE = "bench"
+# As it runs in production: the append-only file is written each second.
+EVERY_SECOND = ("--appendfsync", "everysec")
+
+
+@contextlib.contextmanager
+def bench_stack() -> Iterator[Stack]:
+    """RabbitMQ 4.3, PostgreSQL, Valkey and one API process, with the queue `bench`."""
+    stack = Stack(StackOptions(valkey_args=EVERY_SECOND, environment={"log_level": "warning"}))
+    try:
+        stack.start()
+        stack.add_queue(BENCH_QUEUE)
+        yield stack
+    finally:
+        stack.stop()
+
+
+def start_peer(stack: Stack, module: str, queue: str, **environment: str) -> tuple[str, ManagedProcess]:
+    """Serve a peer by the same HTTP server with one process; returns its submission address."""
+    port = free_port()
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--loop", "uvloop", "--no-ws", f"benchmarks.peers.{module}:app"]
+    process = start_process(
+        command,
+        cwd=ROOT,
+        env={"PEER_BROKER_URL": stack.broker_url, "PEER_QUEUE": queue, **environment},
+        log=stack.directory / f"peer-{module}.log",
+        ready=lambda: _answers(f"http://127.0.0.1:{port}/openapi.json"),
+    )
+    return f"http://127.0.0.1:{port}/api/v1/tasks", process
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+class Broker:
+    """A plain AMQP connection that counts, purges and fills queues."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._connection = amqp.Connection(host=f"127.0.0.1:{stack.broker.port}", userid="guest", password="guest")
+        self._connection.connect()
+        self.channel = self._connection.channel()
+
+    def count(self, queue: str) -> int:
+        """Messages that are ready."""
+        return int(self.channel.queue_declare(queue, passive=True).message_count)
+
+    def purge(self, queue: str) -> None:
+        """Drop what is ready."""
+        self.channel.queue_purge(queue)
+
+    def declare_quorum(self, queue: str) -> None:
+        """A durable quorum queue."""
+        self.channel.queue_declare(queue, durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def run_sql(url: str, statement: str) -> Any:
+    """One statement on a PostgreSQL database; the first value of its answer."""
+
+    async def run() -> Any:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            return await connection.fetchval(statement, timeout=60)
+        finally:
+            await connection.close(timeout=5)
+
+    return asyncio.run(run())
+
+
+def count_unpublished(stack: Stack) -> int:
+    """Records that are committed and whose publish is not yet confirmed and noted."""
+    return int(run_sql(stack.database_url, "SELECT count(*) FROM tasks WHERE published_at IS NULL"))
+
+
+def wait_published(stack: Stack, timeout_seconds: float = 120) -> None:
+    """Return when every record is confirmed at the broker."""
+    deadline = time.monotonic() + timeout_seconds
+    while (left := count_unpublished(stack)) > 0:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{left} records are still unpublished after {timeout_seconds} s")
+        time.sleep(0.02)
+
+
+def forget_records(stack: Stack) -> None:
+    """Start the next round with empty tables and nothing to write back to disk."""
+    run_sql(stack.database_url, "TRUNCATE tasks CASCADE")
+    run_sql(stack.database_url, "CHECKPOINT")
+
+
+def resident_mib(pid: int) -> tuple[float, float]:
+    """(resident, proportional) memory of a process in MiB."""
+    found = {"Rss": 0.0, "Pss": 0.0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in found:
+            found[name] = int(rest.split()[0]) / 1024
+    return found["Rss"], found["Pss"]
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all its children."""
+    found = [pid]
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+                found += descendants(int(child))
+    return found
