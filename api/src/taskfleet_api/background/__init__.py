@@ -7,8 +7,15 @@ answers which queues and tasks exist, `QueueMonitor` what the broker and the wor
 from taskfleet_api.background.directory import KnownQueue, QueueDirectory
 from taskfleet_api.background.dispatcher import Dispatcher
 from taskfleet_api.background.monitor import QueueMonitor, QueueStatus
-from taskfleet_api.background.options import BackgroundOptions
-from taskfleet_api.background.schedules import ScheduleRule, compute_next_tick, validate_rule
+from taskfleet_api.background.options import BackgroundOptions, options_from
+from taskfleet_api.background.schedules import (
+    ScheduleRule,
+    ScheduleSpec,
+    build_spec_json,
+    compute_next_tick,
+    parse_spec,
+    validate_rule,
+)
 from taskfleet_api.background.services import Background
 from taskfleet_api.background.supervision import LoopHealth
 
@@ -22,6 +29,10 @@ __all__ = [
     "QueueMonitor",
     "QueueStatus",
     "ScheduleRule",
+    "ScheduleSpec",
+    "build_spec_json",
     "compute_next_tick",
+    "options_from",
+    "parse_spec",
     "validate_rule",
 ]

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["BackgroundOptions"]
+from taskfleet_api.settings import Settings
+
+__all__ = ["BackgroundOptions", "options_from"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +32,25 @@ class BackgroundOptions:
     schedule_interval_seconds: float = 1.0
     schedule_late_seconds: float = 60.0  # `skip` drops ticks that are later than this
     schedule_catch_up_limit: int = 1_000  # `all` runs at most the newest so many
+    schedule_batch: int = 100
     retention_days: float = 30.0
+    idempotency_ttl_seconds: float = 86_400.0
     retention_interval_seconds: float = 60.0
     retention_batch: int = 1_000
     backoff_first_seconds: float = 0.2
     backoff_max_seconds: float = 10.0
+
+
+def options_from(settings: Settings) -> BackgroundOptions:
+    """The options of a process with these settings; what no setting names keeps its default."""
+    return BackgroundOptions(
+        broker_name=settings.broker_name,
+        publish_window=settings.publish_window,
+        publish_timeout_seconds=settings.publish_timeout_seconds,
+        republish_grace_seconds=settings.republish_grace_seconds,
+        recorder_batch=settings.recorder_batch,
+        sweep_interval_seconds=settings.sweep_interval_seconds,
+        lease_quiet_seconds=settings.lease_quiet_seconds,
+        retention_days=settings.retention_days,
+        idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+    )

@@ -3,15 +3,39 @@
 Every call is bounded by a time limit and raises StoreUnavailableError; nothing here is the truth, SQL is.
 """
 
+import asyncio
+import contextlib
+import json
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from taskfleet_api.live.client import guarded, open_client, open_connection, parse_event, parse_json
+from taskfleet_api.live.hub import Hub
+from taskfleet_api.live.stream import EventStream, StreamEntry
 from taskfleet_api.live.subscriptions import Subscription
+from taskfleet_core import wire
 from taskfleet_core.events import Heartbeat, QueueRegistration, TaskEvent
 
 __all__ = ["LiveState", "LiveStore", "StreamEntry"]
+
+LIVE_STATE_TTL_SECONDS = 86_400
+CANCELLED_TTL_SECONDS = 7 * 86_400
+STATES_CHUNK = 500
+SCAN_SECONDS = 2.0  # how often heartbeats that no index names are looked for
+
+# The worker's rule: never over a newer position, nor over an equal one unless both are `running`.
+_ANNOUNCE = """
+local old = tonumber(redis.call('HGET', KEYS[1], ARGV[5]) or '-1')
+local new = tonumber(ARGV[1])
+if new < old or (new == old and ARGV[4] ~= 'running') then return 0 end
+redis.call('HSET', KEYS[1], ARGV[5], ARGV[1], ARGV[6], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[7], ARGV[2])
+return 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,45 +46,76 @@ class LiveState:
     progress: TaskEvent | None
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEntry:
-    """One entry of the event stream; `event` is None when it cannot be read (see `problem`)."""
-
-    entry_id: str
-    event: TaskEvent | None
-    problem: str | None = None
-
-
 class LiveStore:
     """One process's access to Redis/Valkey. `start` never fails: without Redis, calls raise until it is back."""
 
     def __init__(self, url: str, *, timeout_seconds: float = 2.0) -> None:
-        raise NotImplementedError
+        self._timeout = timeout_seconds
+        self._client = open_client(url, timeout_seconds=timeout_seconds)
+        self._stream = EventStream(url, timeout_seconds=timeout_seconds)
+        self._announce = self._client.register_script(_ANNOUNCE)
+        self._hub = Hub(
+            lambda: open_connection(url, timeout_seconds=timeout_seconds),
+            self._fetch_events,
+            timeout_seconds=timeout_seconds,
+        )
+        self._hub_task: asyncio.Task[None] | None = None
+        self._scanned: set[str] = set()
+        self._scanned_at = -SCAN_SECONDS
 
     async def start(self) -> None:
         """Start the shared pub/sub connection in the background."""
-        raise NotImplementedError
+        self._hub_task = asyncio.create_task(self._hub.run(), name="live-subscriptions")
 
     async def close(self) -> None:
         """End subscriptions and close all connections."""
-        raise NotImplementedError
+        if self._hub_task is not None:
+            self._hub_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._hub_task
+        await self._stream.close()
+        await self._client.aclose()
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life; for readiness."""
-        raise NotImplementedError
+        async with self._limit("asking Redis for a sign of life"):
+            await self._client.ping()
 
     async def fetch_states(self, ids: Sequence[str]) -> dict[str, LiveState]:
         """Fetch the live states of the tasks that have one."""
-        raise NotImplementedError
+        states: dict[str, LiveState] = {}
+        for start in range(0, len(ids), STATES_CHUNK):
+            chunk = ids[start : start + STATES_CHUNK]
+            async with self._limit("fetching live states"):
+                rows = await self._fetch_fields(chunk)
+            for task_id, (event_text, progress_text) in zip(chunk, rows, strict=True):
+                if event_text or progress_text:
+                    states[task_id] = LiveState(parse_event(event_text), parse_event(progress_text))
+        return states
+
+    async def _fetch_fields(self, ids: Sequence[str]) -> list[list[str | None]]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for task_id in ids:
+                pipe.hmget(wire.task_key(task_id), [wire.LIVE_EVENT, wire.LIVE_PROGRESS])
+            return cast(list[list[str | None]], await pipe.execute())
+
+    async def _fetch_events(self, ids: Sequence[str]) -> list[TaskEvent]:
+        states = await self.fetch_states(ids)
+        return [event for state in states.values() for event in (state.event, state.progress) if event is not None]
 
     def subscribe(self, ids: Iterable[str]) -> AbstractAsyncContextManager[Subscription]:
         """Follow the tasks `ids`; on entry the channels are subscribed, so read the record after entering.
 
         Entering never raises and waits at most the store's time limit: without Redis the subscription starts with
-        `connected == False` and recovers by itself. The newest live states come first, as ordinary events; events can
-        repeat (compare `position` and `progress_count`).
+        `connected == False` and recovers by itself. The newest live states come first, as ordinary events; repeated
+        and overtaken events are dropped.
         """
-        raise NotImplementedError
+        return self._hub.subscribe(ids)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the pub/sub connection stands."""
+        return self._hub.connected
 
     async def announce(self, event: TaskEvent) -> bool:
         """Write an event of the API itself (cancelled, expired, dead, ...) as live state and tell subscribers.
@@ -68,44 +123,105 @@ class LiveStore:
         Returns False when a newer live state exists. The record must have been committed before: nothing goes into
         the event stream.
         """
-        raise NotImplementedError
+        arguments = [
+            event["position"],
+            json.dumps(event, separators=(",", ":")),
+            LIVE_STATE_TTL_SECONDS,
+            event["state"],
+            wire.LIVE_POSITION,
+            wire.LIVE_EVENT,
+            wire.updates_channel(event["id"]),
+        ]
+        async with self._limit(f"announcing task {event['id']}"):
+            return bool(await self._announce(keys=[wire.task_key(event["id"])], args=arguments))
 
     async def cancel(self, queue: str, task_id: str, *, terminate: bool = False) -> None:
         """Tell the workers of `queue` not to run the task, or to terminate it if they run it."""
-        raise NotImplementedError
+        key, now = wire.CANCELLED_KEY_PREFIX + queue, time.time()
+        message = json.dumps({"type": "cancel", "id": task_id, "terminate": terminate})
+        async with self._limit(f"cancelling task {task_id}"), self._client.pipeline(transaction=True) as pipe:
+            pipe.zadd(key, {task_id: now})
+            pipe.zremrangebyscore(key, "-inf", now - CANCELLED_TTL_SECONDS)
+            pipe.expire(key, CANCELLED_TTL_SECONDS)
+            pipe.publish(wire.CONTROL_CHANNEL_PREFIX + queue, message)
+            await pipe.execute()
 
     async def wake(self, queue: str) -> None:
         """Hint that `queue` got a message while it has no workers."""
-        raise NotImplementedError
+        async with self._limit(f"waking queue {queue}"):
+            await self._client.publish(wire.WAKE_CHANNEL, queue)
 
     async def fetch_registry(self) -> list[QueueRegistration]:
         """Fetch all registered queues; an empty list is what an emptied Redis says."""
-        raise NotImplementedError
+        async with self._limit("fetching the queue registry"):
+            rows = await self._client.hgetall(wire.REGISTRY_KEY)
+        values = [parse_json(text) for text in rows.values()]
+        return [cast(QueueRegistration, value) for value in values if isinstance(value, dict) and "queueName" in value]
 
     async def register(self, registration: QueueRegistration) -> None:
         """Write one queue into the registry."""
-        raise NotImplementedError
+        async with self._limit("registering a queue"):
+            await self._client.hset(wire.REGISTRY_KEY, registration["queueName"], json.dumps(registration))
 
     async def unregister(self, queue: str) -> None:
         """Take one queue out of the registry."""
-        raise NotImplementedError
+        async with self._limit("unregistering a queue"):
+            await self._client.hdel(wire.REGISTRY_KEY, queue)
 
     async def fetch_catalog(self, queue: str) -> dict[str, Any]:
         """Fetch task name -> JSON schema of its parameters, as the queue's workers announced them."""
-        raise NotImplementedError
+        return (await self.fetch_catalogs([queue]))[queue]
+
+    async def fetch_catalogs(self, queues: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Fetch the catalogs of several queues in one round trip."""
+        async with self._limit("fetching task catalogs"), self._client.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.hgetall(wire.CATALOG_KEY_PREFIX + queue)
+            rows = await pipe.execute()
+        return {
+            queue: {name: parse_json(text) for name, text in row.items()}
+            for queue, row in zip(queues, rows, strict=True)
+        }
 
     async def fetch_heartbeats(self, queue: str | None = None) -> list[Heartbeat]:
         """Fetch the heartbeats of all living workers, or of those of one queue."""
-        raise NotImplementedError
+        async with self._limit("fetching heartbeats"):
+            keys = sorted(await self._fetch_worker_keys())
+            texts = await self._client.mget(keys) if keys else []
+        beats = [parse_json(text) for text in texts if text]
+        living = [cast(Heartbeat, beat) for beat in beats if isinstance(beat, dict) and "queue" in beat]
+        return [beat for beat in living if queue is None or beat["queue"] == queue]
+
+    async def _fetch_worker_keys(self) -> set[str]:
+        """Keys from the workers' index; now and then also by SCAN, for workers that write none."""
+        oldest = time.time() - 60
+        indexed = await self._client.zrangebyscore(wire.WORKERS_INDEX_KEY, oldest, "+inf")
+        if time.monotonic() - self._scanned_at > SCAN_SECONDS:
+            found = self._client.scan_iter(match=wire.WORKER_KEY_PREFIX + "*", count=5_000)
+            self._scanned = {key async for key in found}
+            self._scanned_at = time.monotonic()
+        return self._scanned | set(indexed)
 
     async def read_events(self, consumer: str, *, limit: int, block_seconds: float) -> list[StreamEntry]:
-        """Read new entries of the event stream for `consumer` of the recorder group."""
-        raise NotImplementedError
+        """Read entries of the event stream for `consumer` of the recorder group: new ones, or its own unacknowledged
+        ones after a failed read."""
+        return await self._stream.read(consumer, limit=limit, block_seconds=block_seconds)
 
     async def reclaim_events(self, consumer: str, *, idle_seconds: float, limit: int) -> list[StreamEntry]:
         """Take over entries that another consumer read, but did not acknowledge for `idle_seconds`."""
-        raise NotImplementedError
+        return await self._stream.reclaim(consumer, idle_seconds=idle_seconds, limit=limit)
 
     async def ack_events(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge and delete entries whose effect is committed."""
-        raise NotImplementedError
+        await self._stream.acknowledge(entry_ids)
+
+    async def remove_idle_consumers(self, idle_seconds: float) -> int:
+        """Remove consumers of replicas that are gone and left nothing behind; returns how many."""
+        return await self._stream.remove_idle_consumers(idle_seconds)
+
+    async def fetch_stream_length(self) -> int:
+        """How many events wait to be recorded or acknowledged."""
+        return await self._stream.fetch_length()
+
+    def _limit(self, what: str) -> AbstractAsyncContextManager[None]:
+        return guarded(what, 2 * self._timeout)
