@@ -1,1 +1,43 @@
 """Command line, Python client and local mode."""
+
+from taskfleet.async_client import AsyncClient
+from taskfleet.client import Client
+from taskfleet.errors import (
+    ApiError,
+    ConflictError,
+    FieldError,
+    InvalidInputError,
+    NotFoundError,
+    OverloadedError,
+    TaskFailedError,
+    TaskfleetError,
+    UnavailableError,
+    WaitTimeoutError,
+)
+from taskfleet.models import Event, Queue, Retry, Schedule, Submission, Task, TaskAttempt, TaskError, TaskSignature
+from taskfleet_core.states import TaskState
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "ConflictError",
+    "Event",
+    "FieldError",
+    "InvalidInputError",
+    "NotFoundError",
+    "OverloadedError",
+    "Queue",
+    "Retry",
+    "Schedule",
+    "Submission",
+    "Task",
+    "TaskAttempt",
+    "TaskError",
+    "TaskFailedError",
+    "TaskSignature",
+    "TaskState",
+    "TaskfleetError",
+    "UnavailableError",
+    "WaitTimeoutError",
+]

@@ -1,0 +1,357 @@
+"""The client, written once: the synchronous one is generated from this module (hack/generate_sync_client.py)."""
+
+import asyncio
+import json
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from taskfleet.errors import TaskfleetError, UnavailableError, WaitTimeoutError, build_error
+from taskfleet.models import Event, Queue, Retry, Schedule, Submission, Task, TaskSignature, format_time
+from taskfleet.sse import SseMessage, SseParser
+from taskfleet_core.states import TaskState
+
+__all__ = ["AsyncClient"]
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+ENV_URL = "TASKFLEET_URL"
+PREFIX = "/api/v1"
+BATCH_ITEMS = 1000  # in one request of submit_many
+RETRY_STATUSES = frozenset({502, 503, 504})
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0
+STREAM_SILENCE_SECONDS = 45.0  # the API sends a comment every 15 s
+
+
+class AsyncClient:
+    """Talks to one Taskfleet API over HTTP. Use it as a context manager, or call close().
+
+    Lost connections and 503 answers are tried again up to `retries` times; submissions carry an idempotency key, so
+    that trying again never submits twice.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        timeout_seconds: float = 30.0,
+        retries: int = 5,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`url` defaults to TASKFLEET_URL, then to the local mode's http://127.0.0.1:8000."""
+        self.url = (url or os.environ.get(ENV_URL) or DEFAULT_URL).rstrip("/")
+        self._retries = retries
+        self._timeout_seconds = timeout_seconds
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            timeout=timeout_seconds,
+            headers=headers,
+            transport=transport,
+            trust_env=transport is None,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # --- submitting ---------------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        queue: str,
+        task: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        eta: datetime | None = None,
+        countdown_seconds: float | None = None,
+        expires_at: datetime | None = None,
+        ttl_seconds: float | None = None,
+        retry: Retry | None = None,
+        timeout_seconds: float | None = None,
+        idempotency_key: str | None = None,
+        wait_seconds: float | None = None,
+    ) -> Task:
+        """Submit one task; its record is committed when this returns. With `wait_seconds` (up to 60) the answer is
+        the finished task if it finishes in time."""
+        submission = Submission(
+            queue,
+            task,
+            args,
+            kwargs or {},
+            metadata=metadata,
+            priority=priority,
+            eta=eta,
+            countdown_seconds=countdown_seconds,
+            expires_at=expires_at,
+            ttl_seconds=ttl_seconds,
+            retry=retry,
+            timeout_seconds=timeout_seconds,
+        )
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        if wait_seconds is not None:
+            headers["Prefer"] = f"wait={wait_seconds:g}"
+        answer = await self._call(
+            "POST", "/tasks", body=submission.build_document(), headers=headers, extra_seconds=wait_seconds or 0.0
+        )
+        return Task.model_validate(answer)
+
+    async def submit_many(
+        self, submissions: Iterable[Submission], *, atomic: bool = False, batch_items: int = BATCH_ITEMS
+    ) -> list[Task | TaskfleetError]:
+        """Submit many, in requests of `batch_items`; an item that was refused is an error in its place.
+
+        `atomic`: all or nothing, in one request (10,000 items at most by default); a refusal raises.
+        """
+        documents = [submission.build_document() for submission in submissions]
+        step = max(1, len(documents)) if atomic else batch_items
+        outcomes: list[Task | TaskfleetError] = []
+        for start in range(0, len(documents), step):
+            answer = await self._call(
+                "POST",
+                "/tasks:batch",
+                body=documents[start : start + step],
+                params={"atomic": "true"} if atomic else {},
+                headers={"Idempotency-Key": str(uuid.uuid4())},
+            )
+            outcomes += [_read_item(item) for item in answer["items"]]
+        return outcomes
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    async def get(self, task_id: str) -> Task:
+        """A task with all that is known of it."""
+        return Task.model_validate(await self._call("GET", f"/tasks/{_quote(task_id)}"))
+
+    async def wait(self, task_id: str, timeout_seconds: float | None = None) -> Task:
+        """The task once it is final, however it ended. Raises WaitTimeoutError."""
+        async for _event in self.watch(task_id, timeout_seconds=timeout_seconds):
+            pass
+        return await self.get(task_id)
+
+    async def watch(
+        self, task_id: str, *, last_event_id: str = "", timeout_seconds: float | None = None
+    ) -> AsyncIterator[Event]:
+        """The task's states and progress as they happen, until it is final.
+
+        A cut stream is resumed where it stopped. Raises NotFoundError, and WaitTimeoutError after `timeout_seconds`.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        failures = 0
+        while True:
+            try:
+                async for message in self._stream(f"/tasks/{_quote(task_id)}/events", last_event_id, deadline):
+                    failures = 0
+                    last_event_id = message.id
+                    event = _read_event(message)
+                    yield event
+                    if event.is_final:
+                        return
+            except httpx.TransportError as error:
+                self._check_deadline(task_id, deadline, timeout_seconds)
+                failures += 1
+                if failures > self._retries:
+                    raise UnavailableError(f"{self.url} does not answer: {_describe(error)}") from error
+            except UnavailableError:
+                failures += 1
+                if failures > self._retries:
+                    raise
+            else:
+                if (await self.get(task_id)).is_final:
+                    return  # the stream ended without telling: the record is the truth
+            self._check_deadline(task_id, deadline, timeout_seconds)
+            await asyncio.sleep(_pause(failures))
+
+    async def list(
+        self,
+        *,
+        queue: str | None = None,
+        states: Iterable[TaskState | str] = (),
+        task: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+        page_size: int = 100,
+    ) -> AsyncIterator[Task]:
+        """Tasks, newest first; pages are fetched as they are needed. `limit` bounds their number."""
+        params = {
+            "queue": queue,
+            "state": [str(state) for state in states],
+            "task": task,
+            "metadata": [f"{key}={value}" for key, value in (metadata or {}).items()],
+            "created_after": format_time(created_after),
+            "created_before": format_time(created_before),
+        }
+        left, cursor = limit, None
+        while left is None or left > 0:
+            size = page_size if left is None else min(page_size, left)
+            page = await self._call("GET", "/tasks", params=params | {"limit": size, "cursor": cursor})
+            for item in page["items"]:
+                yield Task.model_validate(item)
+            cursor = page.get("next_cursor")
+            left = None if left is None else left - len(page["items"])
+            if cursor is None:
+                return
+
+    # --- steering -----------------------------------------------------------------------------------------------
+
+    async def cancel(self, task_id: str, *, terminate: bool = False) -> Task:
+        """Cancel a task; a running one is stopped only with `terminate`. Raises ConflictError when it is over."""
+        params = {"terminate": "true"} if terminate else {}
+        return Task.model_validate(await self._call("DELETE", f"/tasks/{_quote(task_id)}", params=params))
+
+    async def retry(self, task_id: str) -> Task:
+        """Start a new attempt of a task that ended badly. Raises ConflictError when it did not."""
+        return Task.model_validate(await self._call("POST", f"/tasks/{_quote(task_id)}:retry"))
+
+    # --- queues and schedules -----------------------------------------------------------------------------------
+
+    async def queues(self) -> Sequence[Queue]:
+        """All queues with their figures."""
+        return [Queue.model_validate(item) for item in _items(await self._call("GET", "/queues"))]
+
+    async def queue(self, name: str) -> Queue:
+        """One queue with its figures."""
+        return Queue.model_validate(await self._call("GET", f"/queues/{_quote(name)}"))
+
+    async def queue_tasks(self, name: str) -> Sequence[TaskSignature]:
+        """The task names that the queue's workers have announced."""
+        answer = await self._call("GET", f"/queues/{_quote(name)}/tasks")
+        return [TaskSignature.model_validate(item) for item in _items(answer)]
+
+    async def redrive(self, name: str) -> dict[str, Any]:
+        """Start a new attempt of every dead task of a queue."""
+        return dict(await self._call("POST", f"/queues/{_quote(name)}/dead:redrive"))
+
+    async def purge(self, name: str) -> dict[str, Any]:
+        """Delete the dead tasks of a queue."""
+        return dict(await self._call("POST", f"/queues/{_quote(name)}/dead:purge"))
+
+    async def schedules(self) -> Sequence[Schedule]:
+        """All periodic tasks."""
+        return [Schedule.model_validate(item) for item in _items(await self._call("GET", "/schedules"))]
+
+    async def put_schedule(self, schedule_id: str, document: Mapping[str, Any]) -> Schedule:
+        """Create or replace a periodic task."""
+        answer = await self._call("PUT", f"/schedules/{_quote(schedule_id)}", body=dict(document))
+        return Schedule.model_validate(answer)
+
+    async def delete_schedule(self, schedule_id: str) -> None:
+        """Remove a periodic task; what it already submitted stays."""
+        await self._call("DELETE", f"/schedules/{_quote(schedule_id)}")
+
+    # --- HTTP ---------------------------------------------------------------------------------------------------
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_seconds: float = 0.0,
+    ) -> Any:
+        """One call, tried again while the API is away: every call is idempotent, submissions by their key."""
+        failures = 0
+        while True:
+            try:
+                response = await self._http.request(
+                    method,
+                    PREFIX + path,
+                    json=body,
+                    params={name: value for name, value in (params or {}).items() if value not in (None, [])},
+                    headers=dict(headers or {}),
+                    timeout=self._timeout_seconds + extra_seconds,
+                )
+            except httpx.TransportError as error:
+                if failures >= self._retries:
+                    raise UnavailableError(f"{self.url} does not answer: {_describe(error)}") from error
+            else:
+                if response.is_success:
+                    return _decode(response)
+                if response.status_code not in RETRY_STATUSES or failures >= self._retries:
+                    raise build_error(response.status_code, _decode(response), response.headers)
+            await asyncio.sleep(_pause(failures))
+            failures += 1
+
+    async def _stream(self, path: str, last_event_id: str, deadline: float | None) -> AsyncIterator[SseMessage]:
+        """The messages of one connection. Ends when the server ends it."""
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id:
+            headers["Last-Event-ID"] = last_event_id
+        left = STREAM_SILENCE_SECONDS
+        if deadline is not None:
+            left = min(left, max(0.05, deadline - time.monotonic()))
+        timeout = httpx.Timeout(self._timeout_seconds, read=left)
+        parser = SseParser(last_event_id)
+        async with self._http.stream("GET", PREFIX + path, headers=headers, timeout=timeout) as response:
+            if not response.is_success:
+                await response.aread()
+                raise build_error(response.status_code, _decode(response), response.headers)
+            async for line in response.aiter_lines():
+                message = parser.feed(line)
+                if message is not None:
+                    yield message
+                if deadline is not None and time.monotonic() > deadline:
+                    return
+
+    @staticmethod
+    def _check_deadline(task_id: str, deadline: float | None, timeout_seconds: float | None) -> None:
+        if deadline is not None and timeout_seconds is not None and time.monotonic() >= deadline:
+            raise WaitTimeoutError(task_id, timeout_seconds)
+
+
+def _quote(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _pause(failures: int) -> float:
+    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0**failures)
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _decode(response: httpx.Response) -> Any:
+    if not response.content:
+        return None
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _items(answer: Any) -> Any:
+    return answer["items"] if isinstance(answer, Mapping) else answer
+
+
+def _read_item(item: Mapping[str, Any]) -> Task | TaskfleetError:
+    """One item of a batch answer: a task, or the problem that it met."""
+    problem = item.get("problem") or item.get("error")
+    if problem:
+        return build_error(int(problem.get("status", 422)), problem, {})
+    return Task.model_validate(item.get("task_record", item))
+
+
+def _read_event(message: SseMessage) -> Event:
+    return Event.model_validate({"kind": message.event, **json.loads(message.data), "event_id": message.id})
