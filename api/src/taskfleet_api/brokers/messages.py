@@ -1,7 +1,7 @@
 """Building the Celery protocol-2 message of a task. Pure: no clock, no I/O.
 
-Celery's own `as_task_v2` makes the headers, once per shape; the fields that differ from task to task are then filled in,
-and the body is put together from raw JSON without parsing it again. A property test compares the outcome with Celery's.
+Celery's own `as_task_v2` makes the headers, once per shape; what differs from task to task is then filled in, and the
+body is put together from raw JSON without parsing it again. A property test compares the outcome with Celery's.
 """
 
 import functools
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
+
 from taskfleet_core import wire
 
 __all__ = ["LOWEST_PRIORITY", "Message", "build_message"]

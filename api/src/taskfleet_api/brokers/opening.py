@@ -1,8 +1,11 @@
 """Choosing the adapter by the scheme of a broker URL. Nothing is connected yet."""
 
+from taskfleet_api.brokers.amqp_publisher import AmqpPublisher
 from taskfleet_api.brokers.dead_letters import DeadLetters
 from taskfleet_api.brokers.publishing import Publisher
 from taskfleet_api.brokers.queues import Topology
+from taskfleet_api.brokers.redis_publisher import RedisPublisher
+from taskfleet_core.statistics.addresses import is_amqp_url, is_redis_url, parse_amqp_url
 
 __all__ = ["open_dead_letters", "open_publisher", "open_topology"]
 
@@ -11,7 +14,18 @@ def open_publisher(
     url: str, *, window: int = 512, timeout_seconds: float = 10.0, connect_timeout_seconds: float = 5.0
 ) -> Publisher:
     """A publisher for `amqp(s)://` or `redis(s)://`; call `start()`. `window` bounds the messages in flight."""
-    raise NotImplementedError
+    if is_amqp_url(url):
+        return AmqpPublisher(
+            parse_amqp_url(url),
+            window=window,
+            timeout_seconds=timeout_seconds,
+            connect_timeout_seconds=connect_timeout_seconds,
+        )
+    if is_redis_url(url):
+        return RedisPublisher(
+            url, window=window, timeout_seconds=timeout_seconds, connect_timeout_seconds=connect_timeout_seconds
+        )
+    raise ValueError("the broker URL begins with none of amqp://, amqps://, redis://, rediss://")
 
 
 def open_topology(url: str, management_url: str | None = None) -> Topology:

@@ -1,0 +1,234 @@
+"""Publishing to Redis/Valkey in the envelope of kombu's Redis transport, so that stock Celery workers read it.
+
+Priorities: kombu serves four lists per queue and begins with its priority 0; the API's 9 is first, so it is reversed.
+"""
+
+import asyncio
+import base64
+import random
+import uuid
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
+from taskfleet_api.brokers.publishing import FailureKind, PublishFailure
+from taskfleet_core.statistics.addresses import redact_url
+from taskfleet_core.statistics.redis import PRIORITY_STEPS, build_priority_key
+
+__all__ = ["RedisPublisher", "build_envelope", "build_list_key"]
+
+HIGHEST_PRIORITY = 9
+PING_SECONDS = 5.0
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 2.0
+MAX_WRITE_BYTES = 4 * 1024 * 1024
+
+_log = structlog.get_logger()
+_encode = msgspec.json.Encoder().encode
+_NOT_CONNECTED = PublishFailure(FailureKind.CONNECTION, "not connected to the broker")
+
+
+def _kombu_priority(priority: int | None) -> int:
+    return HIGHEST_PRIORITY - (LOWEST_PRIORITY if priority is None else priority)
+
+
+def build_list_key(queue: str, priority: int | None) -> str:
+    """The list from which kombu serves messages of this API priority."""
+    return build_priority_key(queue, PRIORITY_STEPS[bisect(PRIORITY_STEPS, _kombu_priority(priority)) - 1])
+
+
+def build_envelope(message: Message) -> bytes:
+    """What kombu itself would have pushed. The delivery tag identifies this publication."""
+    properties = {
+        "correlation_id": message.task_id,
+        "reply_to": "",
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": message.queue},
+        "priority": _kombu_priority(message.priority),
+        "body_encoding": "base64",
+        "delivery_tag": str(uuid.uuid4()),
+    }
+    if message.expiration_seconds is not None:
+        properties["expiration"] = str(max(0, int(message.expiration_seconds * 1000)))
+    return _encode(
+        {
+            "body": base64.b64encode(message.body).decode("ascii"),
+            "content-encoding": message.content_encoding,
+            "content-type": message.content_type,
+            "headers": message.headers,
+            "properties": properties,
+        }
+    )
+
+
+class RedisPublisher:
+    """See `Publisher`. A message is confirmed by the answer to its LPUSH; nothing is ever `returned`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        window: int = 512,
+        timeout_seconds: float = 10.0,
+        connect_timeout_seconds: float = 5.0,
+    ) -> None:
+        self._label = redact_url(url)
+        self._window = window
+        self._timeout_seconds = timeout_seconds
+        self._turn = asyncio.Lock()
+        # No retries inside the client: a push that may have arrived is the caller's to repeat.
+        self._redis = Redis.from_url(
+            url.replace("valkey", "redis", 1) if url.startswith("valkey") else url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=connect_timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+            single_connection_client=False,
+            max_connections=4,
+        )
+        self._connected = asyncio.Event()
+        self._doubtful = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server answered last time."""
+        return self._connected.is_set()
+
+    @property
+    def blocked(self) -> str | None:
+        """Redis never blocks publishers; when out of memory it refuses each message."""
+        return None
+
+    async def start(self) -> None:
+        """Begin to ask the server, until it answers and from then on now and then."""
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._keep_asking(), name="redis-publisher")
+
+    async def wait_connected(self, timeout_seconds: float) -> bool:
+        """Wait until the server answers, for at most that long."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._connected.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait((self._supervisor,))
+            self._supervisor = None
+        self._connected.clear()
+        await self._redis.aclose()
+
+    async def publish(self, messages: Sequence[Message]) -> list[PublishFailure | None]:
+        """See `Publisher`. One round trip per window."""
+        results: list[PublishFailure | None] = [None] * len(messages)
+        start = 0
+        while start < len(messages):
+            if not self.connected:
+                results[start:] = [_NOT_CONNECTED] * (len(messages) - start)
+                break
+            async with self._turn:
+                start += await self._push_window(messages, results, start)
+        return results
+
+    async def _push_window(self, messages: Sequence[Message], results: list[PublishFailure | None], start: int) -> int:
+        lists: defaultdict[str, list[bytes]] = defaultdict(list)
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        size, index = 0, start
+        for index in range(start, min(len(messages), start + self._window)):
+            message = messages[index]
+            try:
+                envelope = build_envelope(message)
+            except (ValueError, TypeError) as error:
+                results[index] = PublishFailure(FailureKind.NACKED, f"cannot be sent as JSON: {error}")
+                continue
+            key = build_list_key(message.queue, message.priority)
+            lists[key].append(envelope)
+            places[key].append(index)
+            size += len(envelope)
+            if size >= MAX_WRITE_BYTES:
+                break
+        for key, failure in (await self._push(lists)).items():
+            for place in places[key]:
+                results[place] = failure
+        return index + 1 - start
+
+    async def _push(self, lists: dict[str, list[bytes]]) -> dict[str, PublishFailure]:
+        """Push each list with one command; the failures by key."""
+        if not lists:
+            return {}
+        try:
+            async with asyncio.timeout(self._timeout_seconds), self._redis.pipeline(transaction=False) as pipe:
+                for key, envelopes in lists.items():
+                    pipe.lpush(key, *envelopes)
+                answers = await pipe.execute(raise_on_error=False)
+        except (TimeoutError, RedisTimeoutError):
+            failure = PublishFailure(FailureKind.TIMEOUT, f"no answer within {self._timeout_seconds:g} s")
+        except (RedisError, OSError) as error:
+            failure = PublishFailure(FailureKind.CONNECTION, f"connection lost: {error}")
+        else:
+            return {
+                key: _refusal(answer)
+                for key, answer in zip(lists, answers, strict=True)
+                if isinstance(answer, Exception)
+            }
+        self._connected.clear()
+        self._doubtful.set()
+        return dict.fromkeys(lists, failure)
+
+    async def _keep_asking(self) -> None:
+        attempt = 0
+        while True:
+            self._doubtful.clear()
+            error = await self._ask()
+            if error is None:
+                if not self.connected:
+                    _log.info("broker.connected", broker=self._label)
+                self._connected.set()
+                attempt = 0
+                await self._pause(PING_SECONDS)
+                continue
+            if self.connected or attempt == 0:
+                _log.warning("broker.connection_lost", broker=self._label, reason=error)
+            self._connected.clear()
+            attempt += 1
+            limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(attempt, 10))
+            await asyncio.sleep(limit * random.uniform(0.5, 1.0))
+
+    async def _ask(self) -> str | None:
+        """PING; the reason when there is no good answer."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._redis.execute_command("PING")  # type: ignore[no-untyped-call]  # as redis-py has it
+        except TimeoutError:
+            return f"no answer within {self._timeout_seconds:g} s"
+        except (RedisError, OSError) as error:
+            return str(error)
+        return None
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but wake up when a push failed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._doubtful.wait()
+        except TimeoutError:
+            return
+
+
+def _refusal(answer: Exception) -> PublishFailure:
+    if isinstance(answer, RedisConnectionError):
+        return PublishFailure(FailureKind.CONNECTION, str(answer))
+    kind = FailureKind.NACKED if isinstance(answer, ResponseError) else FailureKind.CONNECTION
+    return PublishFailure(kind, str(answer))

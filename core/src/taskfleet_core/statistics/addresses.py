@@ -1,0 +1,87 @@
+"""Broker URLs taken apart. The parts print without the password."""
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+__all__ = ["BrokerAddress", "is_amqp_url", "is_redis_url", "parse_amqp_url", "redact_url"]
+
+AMQP_SCHEMES = {"amqp": False, "amqps": True, "pyamqp": False, "pyamqps": True}
+REDIS_SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """One AMQP server and how to log in. `options` are the query parameters (`cacertfile`, `verify`, ...)."""
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str = "guest"
+    password: str = field(default="guest", repr=False)
+    virtual_host: str = "/"
+    options: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def label(self) -> str:
+        """For logs and errors."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL again, credentials included: never log it."""
+        scheme = "amqps" if self.tls else "amqp"
+        login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{login}@{host}:{self.port}/{quote(self.virtual_host, safe='')}"
+
+
+def _scheme(url: str) -> str:
+    return url.split("://", 1)[0].lower() if "://" in url else ""
+
+
+def is_amqp_url(url: str) -> bool:
+    """Whether the URL names RabbitMQ."""
+    return _scheme(url) in AMQP_SCHEMES
+
+
+def is_redis_url(url: str) -> bool:
+    """Whether the URL names Redis or Valkey."""
+    return _scheme(url) in REDIS_SCHEMES
+
+
+def parse_amqp_url(url: str) -> tuple[BrokerAddress, ...]:
+    """The servers of an AMQP URL in Celery's spelling: several are separated by `;`, an empty virtual host is `/`.
+
+    Raises ValueError without repeating the URL.
+    """
+    return tuple(_parse_one(part.strip()) for part in url.split(";") if part.strip())
+
+
+def _parse_one(url: str) -> BrokerAddress:
+    if not is_amqp_url(url):
+        raise ValueError("not an AMQP URL: expected amqp:// or amqps://")
+    tls = AMQP_SCHEMES[_scheme(url)]
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (5671 if tls else 5672)
+    except ValueError:
+        raise ValueError("not a usable AMQP URL: is the port a number?") from None
+    return BrokerAddress(
+        host=parts.hostname or "127.0.0.1",
+        port=port,
+        tls=tls,
+        user=unquote(parts.username) if parts.username is not None else "guest",
+        password=unquote(parts.password) if parts.password is not None else "guest",
+        virtual_host=unquote(parts.path[1:]) or "/",
+        options=dict(parse_qsl(parts.query)),
+    )
+
+
+def redact_url(url: str) -> str:
+    """Scheme, host and port of any URL, for logs and errors."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}"
+    except ValueError:
+        return "(unreadable URL)"
