@@ -32,8 +32,7 @@ def load_documents(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: cannot be read: {_first_line(error)}") from error
     found: list[tuple[M, int]] = []
-    faults: list[FieldError] = []
-    lines: list[str] = []
+    faults: list[tuple[int, str, FieldError]] = []
     kinds: list[str] = []
     for node, content in _parse(path, text):
         if not isinstance(content, dict):
@@ -47,10 +46,12 @@ def load_documents(
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 location, words = _describe(detail, model, pattern_fixes or {})
-                faults.append(FieldError("#/" + "/".join(map(str, location)), words))
-                lines.append(f"{path}:{_find_line(node, location)}: {_dotted(location)}: {words}")
+                line, pointer = _find_line(node, location), "#/" + "/".join(map(str, location))
+                faults.append((line, f"{_dotted(location)}: {words}", FieldError(pointer, words)))
     if faults:
-        raise InvalidInputError("\n".join(lines), tuple(faults))
+        faults.sort(key=lambda fault: fault[0])
+        lines = (f"{path}:{line}: {words}" for line, words, _ in faults)
+        raise InvalidInputError("\n".join(lines), tuple(error for _, _, error in faults))
     if not found:
         seen = f" (found: {', '.join(kinds)})" if kinds else " (it is empty)"
         raise InvalidInputError(f"{path}: holds no {model.__name__}{seen}: add one with apiVersion {group}/v1alpha1")
@@ -58,8 +59,9 @@ def load_documents(
 
 
 def _parse(path: Path, text: str) -> Iterator[tuple[yaml.Node, Any]]:
-    loader = yaml.SafeLoader(text)
+    loader: yaml.SafeLoader | None = None
     try:
+        loader = yaml.SafeLoader(text)
         while loader.check_node():
             node = loader.get_node()
             if node is None:
@@ -76,7 +78,8 @@ def _parse(path: Path, text: str) -> Iterator[tuple[yaml.Node, Any]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path}: is no valid YAML: {_first_line(error)}") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _first_line(error: BaseException) -> str:
