@@ -279,9 +279,11 @@ class Stack:
             delivery_limit=options.delivery_limit,
             host=host,
         )
-        command = build_command(app, queue, concurrency or options.concurrency, pool or options.pool)
+        command = build_command(
+            app, queue, concurrency or options.concurrency, pool or options.pool, python=sys.executable, host=host
+        )
         process = start_process(
-            [*_with_this_python(command), *arguments],
+            [*command, *arguments],
             env={**environment, "PYTHONPATH": _python_path(cwd, environment), **(env or {})},
             cwd=cwd,
             log=self.directory / f"worker-{host}.log",
@@ -307,11 +309,6 @@ class Stack:
 
     def _beats(self, queue: str, host: str) -> bool:
         return self.valkey.command("EXISTS", wire.worker_key(queue, host)) == b":1"
-
-
-def _with_this_python(command: Sequence[str]) -> list[str]:
-    """Run `celery` from the environment of the tests, whatever PATH says."""
-    return [sys.executable, "-m", "celery", *command[1:]] if command[0] == "celery" else list(command)
 
 
 def _python_path(cwd: Path, environment: Mapping[str, str]) -> str:

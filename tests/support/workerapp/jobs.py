@@ -1,22 +1,29 @@
 """A plain Celery app as a user would write it, with nothing of Taskfleet in it: for acceptance tests and benches."""
 
+import json
 import os
-import random
 import time
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, Task, chain, chord, group
+from celery import Celery, Task, chain
 
 app = Celery("jobs")
 
 
-def note_execution(ledger: str, task_id: str) -> None:
-    """Append one line that says that the body of this task ran, in one atomic write."""
-    line = f"{task_id} {os.getpid()} {time.time():.6f}\n".encode()
+def note_execution(ledger: str, request: Any) -> None:
+    """Append one line that says that the body of this task ran, and why the message came, in one atomic write."""
+    facts = {
+        "id": request.id,
+        "pid": os.getpid(),
+        "at": time.time(),
+        "attempt": request.get("taskfleet-attempt") or 1,
+        "republished": bool(request.get("taskfleet-republished")),
+        "redelivered": bool((request.delivery_info or {}).get("redelivered")),
+    }
     descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, line)
+        os.write(descriptor, json.dumps(facts).encode() + b"\n")
     finally:
         os.close(descriptor)
 
@@ -91,7 +98,7 @@ def record_order(self: Task, ledger: str, label: str) -> str:
 @app.task(bind=True)
 def record(self: Task, ledger: str, seconds: float = 0.0) -> str:
     """Note the execution first, so that a run that is killed half way counts too."""
-    note_execution(ledger, self.request.id)
+    note_execution(ledger, self.request)
     if seconds:
         time.sleep(seconds)
     return str(self.request.id)
@@ -119,11 +126,14 @@ def die_hard(signal_number: int = 9) -> None:
 
 
 @app.task
-def crash(ledger: str = "") -> None:
-    """Kill the whole worker at once, as a poison message does."""
-    if ledger:
-        note_execution(ledger, "crash")
-    os.killpg(os.getpgid(0), 9)
+def die_until(path: str, successes_after: int) -> int:
+    """Kill the own process until the file has that many lines."""
+    with Path(path).open("a") as file:
+        file.write("run\n")
+    runs = len(Path(path).read_text().splitlines())
+    if runs < successes_after:
+        os.kill(os.getpid(), 9)
+    return runs
 
 
 @app.task
@@ -135,13 +145,3 @@ def canvas() -> str:
         add.s(3).set(queue=queue),
     )
     return str(signature.apply_async().id)
-
-
-@app.task
-def jitter(seconds: float) -> float:
-    pause = random.random() * seconds
-    time.sleep(pause)
-    return pause
-
-
-__all__ = ["app", "chord", "group"]
