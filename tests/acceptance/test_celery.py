@@ -88,16 +88,8 @@ def test_flower_sees_the_workers_and_their_tasks(api: TaskApi, stack: Stack, job
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     flower = start_process(
-        [
-            sys.executable,
-            "-m",
-            "celery",
-            f"--broker={stack.broker_url}",
-            "flower",
-            f"--port={port}",
-            "--address=127.0.0.1",
-        ],
-        env={**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"},
+        [sys.executable, "-m", "celery", f"--broker={stack.broker_url}", "flower", f"--port={port}"],
+        env={"FLOWER_UNAUTHENTICATED_API": "true", "FLOWER_ADDRESS": "127.0.0.1"},
         log=stack.directory / "flower.log",
         cwd=stack.directory,
         ready=lambda: _answers(url),

@@ -1,6 +1,6 @@
 """kill -9 of each part with 300 accepted tasks: nothing is lost, all end, and every second run has a cause."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.kills import SCENARIOS, Scenario, kill_stack
@@ -21,11 +21,13 @@ def victim() -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.name) for each in SCENARIOS])
-def test_nothing_accepted_is_lost(victim: Stack, scenario: Scenario, record_property: pytest.FixtureRequest) -> None:
+def test_nothing_accepted_is_lost(
+    victim: Stack, scenario: Scenario, record_property: Callable[[str, object], None]
+) -> None:
     load = scenario.run(victim, TASKS)
     account = load.settle(SETTLE_SECONDS)
 
-    print(f"{scenario.name}: {account}")
+    record_property("account", str(account))
     assert not account.lost, str(account)
     assert account.states == {"succeeded": account.accepted}, str(account)
     assert not account.untold, str(account)

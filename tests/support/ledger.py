@@ -1,4 +1,4 @@
-"""Accounting after a kill: every accepted task against its record and against the runs that the tasks noted themselves."""
+"""Accounting after a kill: every accepted task against its record and the runs that the tasks noted themselves."""
 
 import json
 from collections import Counter
