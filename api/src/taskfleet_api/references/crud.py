@@ -18,6 +18,7 @@ from taskfleet_core.states import TaskState
 __all__ = ["CONTRACT", "router"]
 
 MAX_ROW_ID = 2**31 - 1
+MAX_RESULT_CHARACTERS = 8_000
 
 router = APIRouter(tags=["reference 003"], route_class=PlainRoute)
 
@@ -60,7 +61,8 @@ def build_outcome(record: TaskRecord, status: str) -> dict[str, Any]:
 
 def _storable(text: str) -> str:
     # A result is whatever the worker returned; PostgreSQL text holds no NUL and no lone surrogate.
-    return text.replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
+    # MySQL's TEXT ends at 65,535 bytes.
+    return text[:MAX_RESULT_CHARACTERS].replace("\x00", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
 CONTRACT = RowContract(

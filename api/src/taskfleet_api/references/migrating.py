@@ -6,7 +6,8 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+
+from taskfleet_api.records.engine import Database
 
 __all__ = ["apply_migrations"]
 
@@ -15,9 +16,9 @@ LOCK_NUMBER = 7_203_004  # any constant: PostgreSQL's advisory locks are numbers
 LOCK_SECONDS = 60
 
 
-async def apply_migrations(engine: AsyncEngine) -> None:
+async def apply_migrations(database: Database) -> None:
     """Upgrade to the newest revision under a lock."""
-    async with asyncio.timeout(LOCK_SECONDS), engine.connect() as connection:
+    async with asyncio.timeout(LOCK_SECONDS), database.write.connect() as connection:
         await connection.run_sync(_upgrade)
 
 

@@ -46,9 +46,9 @@ async def run_references(app: FastAPI, services: Services) -> AsyncIterator[None
     if not contracts:
         yield
         return
-    engine = services.records.engine
-    await apply_migrations(engine)
-    tasks = [RowTasks(contract, Rows(engine, contract.table), services) for contract in contracts]
+    database = services.records.database
+    await apply_migrations(database)
+    tasks = [RowTasks(contract, Rows(database, contract.table), services) for contract in contracts]
     app.state.references = {item.contract.reference: item for item in tasks}
     loops = [asyncio.create_task(item.keep_in_step(), name=f"reference-{item.contract.reference}") for item in tasks]
     try:

@@ -1,11 +1,19 @@
 """The two tables that references 003 and 004 show: their own shape, beside the records. Timestamps are naive UTC."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import JSON, Column, DateTime, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects import mysql
 
 __all__ = ["async_tasks", "metadata", "now_utc", "processing_tasks"]
+
+# As the records: byte-wise comparison, every character.
+MYSQL: dict[str, Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 
 metadata = MetaData()
 # MySQL cuts fractions of a second unless told otherwise.
@@ -22,6 +30,8 @@ processing_tasks = Table(
     Column("created_at", Timestamp, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
     Index("reference_003_tasks_status", "status", "id"),
+    sqlite_autoincrement=True,  # an id is never used again, as on the servers
+    **MYSQL,
 )
 
 async_tasks = Table(
@@ -37,6 +47,7 @@ async_tasks = Table(
     Column("updated_at", Timestamp, nullable=False),
     Column("completed_at", Timestamp),
     Index("reference_004_tasks_status", "status", "id"),
+    **MYSQL,
 )
 
 

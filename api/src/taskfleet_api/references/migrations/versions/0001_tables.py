@@ -1,5 +1,7 @@
 """The tables of references 003 and 004."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -9,6 +11,11 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+MYSQL: dict[str, Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
 Timestamp = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 
@@ -24,8 +31,7 @@ def upgrade() -> None:
         sa.Column("created_at", Timestamp, nullable=False),
         sa.Column("updated_at", Timestamp, nullable=False),
         sqlite_autoincrement=True,
-        mysql_charset="utf8mb4",
-        mariadb_charset="utf8mb4",
+        **MYSQL,
     )
     op.create_index("reference_003_tasks_status", "reference_003_tasks", ["status", "id"])
     op.create_table(
@@ -39,8 +45,7 @@ def upgrade() -> None:
         sa.Column("created_at", Timestamp, nullable=False),
         sa.Column("updated_at", Timestamp, nullable=False),
         sa.Column("completed_at", Timestamp),
-        mysql_charset="utf8mb4",
-        mariadb_charset="utf8mb4",
+        **MYSQL,
     )
     op.create_index("reference_004_tasks_status", "reference_004_tasks", ["status", "id"])
 
