@@ -1,0 +1,1 @@
+"""The operator: kopf handlers enqueue, a reconcile observes, decides and applies."""
