@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
-SOURCES := core/src api/src worker/src cli/src
+SOURCES := core/src api/src worker/src cli/src operator/src
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
 .PHONY: help bootstrap services up test unit check format bench bench-kills generate changelog clean
