@@ -1,14 +1,25 @@
 """QueueDirectory: which queues and task names exist; from Redis, from the SQL copy when Redis is empty or away."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
+
+import structlog
 
 from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.live import LiveStore
+from taskfleet_api.records import Records
+from taskfleet_core.errors import RecordsUnavailableError, StoreUnavailableError
 from taskfleet_core.events import QueueRegistration
 
 __all__ = ["KnownQueue", "QueueDirectory"]
+
+log = structlog.get_logger()
+
+MAX_NAME_LENGTH = 255
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +33,128 @@ class KnownQueue:
 
 
 class QueueDirectory:
-    """In-memory copy of registry and catalogs; reads are synchronous and never fail."""
+    """In-memory copy of registry and catalogs; reads are synchronous and never fail.
 
-    def __init__(self, records: Any, live: LiveStore, options: BackgroundOptions) -> None:
-        raise NotImplementedError
+    A queue is forgotten only when a registry that holds others misses it for long: an emptied Redis says nothing.
+    """
+
+    def __init__(self, records: Records, live: LiveStore, options: BackgroundOptions) -> None:
+        self._records = records
+        self._live = live
+        self._options = options
+        self._queues: dict[str, KnownQueue] = {}
+        self._saved: dict[str, QueueRegistration] = {}
+        self._saved_catalogs: dict[str, Mapping[str, Any]] = {}
+        self._missing_since: dict[str, float] = {}
+        self._is_loaded = False
+        self._catalogs_at = float("-inf")
 
     def names(self) -> list[str]:
         """Get the names of all queues, sorted."""
-        raise NotImplementedError
+        return sorted(self._queues)
 
     def get(self, name: str) -> KnownQueue | None:
         """Get one queue by the name that HTTP paths use."""
-        raise NotImplementedError
+        return self._queues.get(name)
 
     def knows_task(self, queue: str, task: str) -> bool | None:
         """Whether the queue's workers announced the task; None when they have not announced any."""
-        raise NotImplementedError
+        known = self._queues.get(queue)
+        return None if known is None or not known.catalog else task in known.catalog
+
+    async def step(self) -> float:
+        """One refresh of the supervised loop."""
+        await self.refresh()
+        return self._options.directory_interval_seconds
 
     async def refresh(self) -> None:
-        """Read registry and catalogs once; the refresh loop does it every second."""
-        raise NotImplementedError
+        """Read registry and catalogs once. Raises only after the in-memory copy is as good as it can be."""
+        if not self._is_loaded:
+            await self._load_copy()
+        registrations = await self._live.fetch_registry()
+        for registration in registrations:
+            if _is_sound(registration):
+                self._put(registration)
+        await self._forget_missing({registration["queueName"] for registration in registrations})
+        if time.monotonic() - self._catalogs_at >= self._options.catalog_interval_seconds:
+            await self._refresh_catalogs()
+        await self._save_changes()
 
     async def register(self, registration: QueueRegistration) -> None:
         """Add a queue on behalf of this process: in memory, in the SQL copy and, if it answers, in Redis."""
-        raise NotImplementedError
+        self._put(registration)
+        await self._save_changes()
+        try:
+            await self._live.register(registration)
+        except StoreUnavailableError as error:
+            log.warning("registration_not_in_redis", queue=registration["queueName"], error=str(error))
+
+    async def _load_copy(self) -> None:
+        """The SQL copy, once. What Redis already told is newer."""
+        try:
+            registrations = await self._records.load_queues()
+            catalogs = await self._records.load_catalogs()
+        except RecordsUnavailableError as error:
+            log.warning("queue_copy_unreadable", error=str(error))
+            return
+        self._is_loaded = True
+        for registration in registrations:
+            name = registration["queueName"]
+            self._saved[name] = registration
+            self._saved_catalogs[name] = catalogs.get(name, {})
+            if name not in self._queues:
+                self._put(registration, catalogs.get(name))
+
+    def _put(self, registration: QueueRegistration, catalog: Mapping[str, Any] | None = None) -> None:
+        name = registration["queueName"]
+        known = self._queues.get(name)
+        if catalog is None:
+            catalog = known.catalog if known else _NOTHING
+        scale_only = registration.get("broker", self._options.broker_name) != self._options.broker_name
+        self._queues[name] = KnownQueue(name, registration, scale_only, catalog)
+
+    async def _forget_missing(self, registered: set[str]) -> None:
+        now = time.monotonic()
+        missing = set(self._queues) - registered if registered else set()
+        self._missing_since = {name: self._missing_since.get(name, now) for name in missing}
+        for name, since in list(self._missing_since.items()):
+            if now - since < self._options.registry_forget_seconds:
+                continue
+            await self._records.delete_queue(name)
+            self._queues.pop(name)
+            self._saved.pop(name, None)
+            self._saved_catalogs.pop(name, None)
+            del self._missing_since[name]
+            log.info("queue_forgotten", queue=name)
+
+    async def _refresh_catalogs(self) -> None:
+        catalogs = await self._live.fetch_catalogs(self.names())
+        for name, catalog in catalogs.items():
+            known = self._queues.get(name)
+            if catalog and known is not None and catalog != known.catalog:
+                self._put(known.registration, MappingProxyType(catalog))
+        self._catalogs_at = time.monotonic()
+
+    async def _save_changes(self) -> None:
+        changed = [
+            known.registration
+            for name, known in self._queues.items()
+            if name not in self._saved or _content(known.registration) != _content(self._saved[name])
+        ]
+        if changed:
+            await self._records.save_queues(changed)
+            self._saved.update({registration["queueName"]: registration for registration in changed})
+        for name, known in list(self._queues.items()):
+            if known.catalog and known.catalog != self._saved_catalogs.get(name):
+                await self._records.save_catalog(name, dict(known.catalog))
+                self._saved_catalogs[name] = known.catalog
+
+
+def _is_sound(registration: QueueRegistration) -> bool:
+    name: object = registration.get("queueName")
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME_LENGTH
+
+
+def _content(registration: QueueRegistration) -> dict[str, Any]:
+    """A registration without the time of its last refresh."""
+    return {key: value for key, value in registration.items() if key != "at"}

@@ -16,6 +16,7 @@ class BackgroundOptions:
     publish_timeout_seconds: float = 10.0
     dispatch_capacity: int = 50_000  # committed tasks in memory; more stay for the sweeper
     republish_grace_seconds: float = 10.0  # after it a pending task belongs to the sweepers
+    returned_retry_seconds: float = 0.5  # after a message came back because its queue was missing
     mark_batch: int = 2_000
     recorder_batch: int = 500
     recorder_block_seconds: float = 1.0
@@ -25,8 +26,10 @@ class BackgroundOptions:
     sweep_batch: int = 1_000
     lease_interval_seconds: float = 5.0
     lease_quiet_seconds: float = 30.0
+    unacked_interval_seconds: float = 2.0
     unacked_idle_seconds: float = 10.0  # Valkey broker: a message no heartbeat names that long is put back
     directory_interval_seconds: float = 1.0
+    catalog_interval_seconds: float = 5.0
     registry_forget_seconds: float = 120.0  # a queue missing from a non-empty registry that long is gone
     monitor_interval_seconds: float = 1.0
     schedule_interval_seconds: float = 1.0

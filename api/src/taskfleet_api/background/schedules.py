@@ -1,7 +1,6 @@
 """Rules of periodic tasks: when a cron or interval schedule ticks, and which missed ticks run. Pure."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -95,7 +94,7 @@ def compute_next_tick(rule: ScheduleRule, after: datetime) -> datetime | None:
     after = after.astimezone(UTC)
     if rule.cron is None:
         interval = timedelta(seconds=rule.interval_seconds or MIN_INTERVAL_SECONDS)
-        count = max(0, math.floor((after - rule.anchor) / interval))
+        count = max(0, (after - rule.anchor) // interval)
         tick = rule.anchor + count * interval
         while tick <= after:
             tick += interval
@@ -152,7 +151,7 @@ def _ticks_back(rule: ScheduleRule, due_at: datetime, now: datetime, count: int)
         return []
     if rule.cron is None:
         interval = timedelta(seconds=rule.interval_seconds or MIN_INTERVAL_SECONDS)
-        newest = rule.anchor + math.floor((now - rule.anchor) / interval) * interval
+        newest = rule.anchor + (now - rule.anchor) // interval * interval
         wanted = [newest - index * interval for index in range(count)]
         ticks = [tick for tick in wanted if tick >= due_at]
     else:

@@ -39,7 +39,7 @@ def open_client(
 def open_connection(url: str, *, timeout_seconds: float) -> AbstractConnection:
     """One connection outside any pool, for pub/sub; not connected yet."""
     pool = redis.asyncio.ConnectionPool.from_url(url, retry=Retry(NoBackoff(), 0), **_options(timeout_seconds))
-    return cast(AbstractConnection, pool.make_connection())
+    return cast(AbstractConnection, pool.make_connection())  # type: ignore[no-untyped-call]
 
 
 def _options(timeout_seconds: float) -> dict[str, Any]:

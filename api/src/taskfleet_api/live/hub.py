@@ -92,7 +92,7 @@ class Hub:
         connection = self._connect()
         try:
             async with asyncio.timeout(self._timeout * 2):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
             self._resubscribe_all()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(connection))

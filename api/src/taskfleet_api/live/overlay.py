@@ -45,7 +45,7 @@ def _with_state(record: TaskRecord, event: TaskEvent) -> TaskRecord:
         changes["due_at"] = None
     for name in ("worker", "runtime_seconds", "result_omitted_bytes"):
         if name in event:
-            changes[name] = event[name]  # type: ignore[literal-required]
+            changes[name] = event[name]
     for name in ("result", "error"):
         if name in event:
             changes[name] = json.dumps(event[name], ensure_ascii=False)  # type: ignore[literal-required]

@@ -123,7 +123,7 @@ class LiveStore:
         Returns False when a newer live state exists. The record must have been committed before: nothing goes into
         the event stream.
         """
-        arguments = [
+        arguments: list[str | int | float] = [
             event["position"],
             json.dumps(event, separators=(",", ":")),
             LIVE_STATE_TTL_SECONDS,
@@ -195,7 +195,7 @@ class LiveStore:
     async def _fetch_worker_keys(self) -> set[str]:
         """Keys from the workers' index; now and then also by SCAN, for workers that write none."""
         oldest = time.time() - 60
-        indexed = await self._client.zrangebyscore(wire.WORKERS_INDEX_KEY, oldest, "+inf")
+        indexed: Any = await self._client.zrangebyscore(wire.WORKERS_INDEX_KEY, oldest, "+inf")
         if time.monotonic() - self._scanned_at > SCAN_SECONDS:
             found = self._client.scan_iter(match=wire.WORKER_KEY_PREFIX + "*", count=5_000)
             self._scanned = {key async for key in found}

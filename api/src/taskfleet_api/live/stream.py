@@ -6,10 +6,10 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from taskfleet_api.live.client import guarded, open_client, parse_event
+from taskfleet_api.live.client import guarded, open_client, parse_event, parse_json
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import TaskEvent
-from taskfleet_core.wire import EVENT_FIELD, EVENTS_STREAM, RECORDER_GROUP
+from taskfleet_core.wire import EVENT_FIELD, EVENTS_STREAM, RECORDER_GROUP, SCHEMA_VERSION
 
 __all__ = ["EventStream", "StreamEntry"]
 
@@ -37,6 +37,13 @@ class StreamEntry:
     entry_id: str
     event: TaskEvent | None
     raw: str | None = None
+
+    @property
+    def is_newer_schema(self) -> bool:
+        """Whether a newer release wrote it: not for this process, but not to be thrown away either."""
+        value = None if self.event is not None else parse_json(self.raw)
+        schema = value.get("schema") if isinstance(value, dict) else None
+        return isinstance(schema, int) and schema > SCHEMA_VERSION
 
 
 class EventStream:
@@ -70,7 +77,7 @@ class EventStream:
         try:
             async with guarded("reading the event stream", (block_seconds or 0) + 2 * self._timeout):
                 try:
-                    answer = await self._reader.xreadgroup(
+                    answer: Any = await self._reader.xreadgroup(
                         RECORDER_GROUP, consumer, {EVENTS_STREAM: start}, count=limit, block=block
                     )
                 except ResponseError as error:

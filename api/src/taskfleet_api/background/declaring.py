@@ -1,0 +1,88 @@
+"""QueueDeclarer: makes each registered queue at the broker as its registration says, and again when it went missing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from taskfleet_api.background.directory import KnownQueue, QueueDirectory
+from taskfleet_api.brokers import Degradation, QueueSpec, Topology
+from taskfleet_core.errors import ConflictError
+
+__all__ = ["QueueDeclarer", "build_queue_spec"]
+
+log = structlog.get_logger()
+
+CONSUMER_TIMEOUT_MARGIN_SECONDS = 300.0  # the worker's own hard limit comes first
+INTERVAL_SECONDS = 0.5
+REDECLARE_STEPS = 600  # every five minutes: a policy that somebody removed comes back
+
+
+def build_queue_spec(queue: KnownQueue) -> QueueSpec:
+    """The delivery rules in a registration; what it leaves out has the broker package's default."""
+    limits: Mapping[str, Any] = queue.registration.get("limits") or {}
+    wanted: dict[str, Any] = {"name": queue.name}
+    for source, target in (
+        ("deliveryLimit", "delivery_limit"),
+        ("deadLetter", "dead_letter"),
+        ("maxLength", "max_length"),
+        ("messageTTLSeconds", "message_ttl_seconds"),
+    ):
+        if source in limits:
+            wanted[target] = limits[source]
+    if limits.get("maxTaskSeconds"):
+        wanted["consumer_timeout_seconds"] = limits["maxTaskSeconds"] + CONSUMER_TIMEOUT_MARGIN_SECONDS
+    return QueueSpec(**wanted)
+
+
+class QueueDeclarer:
+    """Declares what is new, changed, asked for or long ago; one queue's conflict does not hold up the others."""
+
+    def __init__(self, topology: Topology, directory: QueueDirectory) -> None:
+        self._topology = topology
+        self._directory = directory
+        self._declared: dict[str, QueueSpec] = {}
+        self._degradations: dict[str, list[Degradation]] = {}
+        self._conflicts: dict[str, str] = {}
+        self._steps = 0
+
+    def ask(self, queue: str) -> None:
+        """The broker does not know the queue: declare it again soon."""
+        self._declared.pop(queue, None)
+
+    def degradations(self, queue: str) -> list[Degradation]:
+        """What the broker cannot do of what this queue asks for."""
+        return self._degradations.get(queue, [])
+
+    def is_declared(self, queue: str) -> bool:
+        """Whether the queue stands at the broker as its registration says."""
+        return queue in self._declared and queue not in self._conflicts
+
+    async def step(self) -> float:
+        """Declare what needs it."""
+        self._steps += 1
+        if self._steps % REDECLARE_STEPS == 0:
+            self._declared.clear()
+        for name in self._directory.names():
+            queue = self._directory.get(name)
+            if queue is None or queue.scale_only:
+                continue
+            spec = build_queue_spec(queue)
+            if self._declared.get(name) != spec:
+                await self._declare(spec)
+        return INTERVAL_SECONDS
+
+    async def _declare(self, spec: QueueSpec) -> None:
+        try:
+            degradations = await self._topology.ensure_queue(spec)
+        except ConflictError as error:
+            if self._conflicts.get(spec.name) != str(error):
+                log.error("queue_conflict", queue=spec.name, detail=str(error))
+            self._conflicts[spec.name] = str(error)
+        else:
+            self._conflicts.pop(spec.name, None)
+            if degradations != self._degradations.get(spec.name, []):
+                for item in degradations:
+                    log.warning("queue_degraded", queue=spec.name, feature=item.feature, detail=item.detail)
+            self._degradations[spec.name] = degradations
+        self._declared[spec.name] = spec

@@ -1,0 +1,63 @@
+"""Reclaimer for Redis/Valkey brokers: messages in the hands of workers that are gone go back to their queue.
+
+RabbitMQ does this itself when a connection ends; kombu on Redis waits for its visibility timeout, which is hours.
+"""
+
+import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+
+import structlog
+
+from taskfleet_api.background.directory import QueueDirectory
+from taskfleet_api.background.options import BackgroundOptions
+from taskfleet_api.live import LiveStore
+from taskfleet_api.live.unacked import UnackedMessages
+from taskfleet_api.telemetry import counter
+
+__all__ = ["Reclaimer", "decide_orphans"]
+
+log = structlog.get_logger()
+
+
+def decide_orphans(
+    held: Mapping[str, str], in_hand: AbstractSet[str], orphan_since: Mapping[str, float], now: float
+) -> dict[str, float]:
+    """Since when each delivery tag in `held` (tag -> task id) has been named by no worker without a break."""
+    return {tag: orphan_since.get(tag, now) for tag, task_id in held.items() if task_id not in in_hand}
+
+
+class Reclaimer:
+    """Watches the messages that were taken and not acknowledged."""
+
+    def __init__(
+        self, unacked: UnackedMessages, live: LiveStore, directory: QueueDirectory, options: BackgroundOptions
+    ) -> None:
+        self._unacked = unacked
+        self._live = live
+        self._directory = directory
+        self._options = options
+        self._orphan_since: dict[str, dict[str, float]] = {}
+
+    async def step(self) -> float:
+        """Look once. A failed look raises and forgets all suspicion: what cannot be read is not an orphan."""
+        seen, self._orphan_since = self._orphan_since, {}
+        heartbeats = await self._live.fetch_heartbeats()
+        in_hand = {task_id for beat in heartbeats for task_id in beat["tasks"]}
+        found: dict[str, dict[str, float]] = {}
+        for queue in self._directory.names():
+            held = await self._unacked.fetch(queue)
+            found[queue] = decide_orphans(held, in_hand, seen.get(queue, {}), time.monotonic())
+            await self._restore(queue, found[queue])
+        self._orphan_since = found
+        return self._options.unacked_interval_seconds
+
+    async def _restore(self, queue: str, orphans: dict[str, float]) -> None:
+        now = time.monotonic()
+        ripe = [tag for tag, since in orphans.items() if now - since > self._options.unacked_idle_seconds]
+        for tag in ripe:
+            restored = await self._unacked.restore(queue, tag)
+            del orphans[tag]
+            if restored:
+                counter("taskfleet_sweeper_tasks_total").labels("reclaimed").inc()
+                log.warning("message_reclaimed", queue=queue, delivery_tag=tag)

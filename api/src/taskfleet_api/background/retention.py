@@ -1,0 +1,41 @@
+"""Retention: deletes finished records, used idempotency keys and noted ticks once they are old, in small batches."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from taskfleet_api.background.options import BackgroundOptions
+from taskfleet_api.records import Records
+from taskfleet_api.telemetry import counter
+
+__all__ = ["Retention"]
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS = 0.2  # between full batches, so that submissions come first
+
+
+class Retention:
+    """Each step deletes at most one batch of each kind."""
+
+    def __init__(self, records: Records, options: BackgroundOptions) -> None:
+        self._records = records
+        self._options = options
+
+    async def step(self) -> float:
+        """Delete; the next batch soon while there is more."""
+        now = datetime.now(UTC)
+        old = now - timedelta(days=self._options.retention_days)
+        finished = await self._records.delete_finished(old, self._options.retention_batch)
+        if finished:
+            counter("taskfleet_retention_deleted_total").inc(finished)
+            log.info("records_deleted", tasks=finished, older_than=old.isoformat())
+        keys_old = now - timedelta(seconds=self._options.idempotency_ttl_seconds)
+        keys = await self._delete(self._records.delete_keys, keys_old)
+        ticks = await self._delete(self._records.delete_ticks, old)
+        is_full = self._options.retention_batch in (finished, keys, ticks)
+        return PAUSE_SECONDS if is_full else self._options.retention_interval_seconds
+
+    async def _delete(self, delete: Callable[[datetime, int], Awaitable[int]], older_than: datetime) -> int:
+        return await delete(older_than, self._options.retention_batch)
