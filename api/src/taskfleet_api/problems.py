@@ -21,7 +21,20 @@ from taskfleet_core.errors import (
     UnavailableError,
 )
 
-__all__ = ["ERROR_TABLE", "PROBLEM_TYPE_BASE", "Problem", "ProblemResponse", "build_problem"]
+__all__ = [
+    "ERROR_TABLE",
+    "PROBLEM_MEDIA_TYPE",
+    "PROBLEM_TYPE_BASE",
+    "BodyTimeoutError",
+    "MalformedBodyError",
+    "PayloadTooLargeError",
+    "Problem",
+    "ProblemResponse",
+    "UnsupportedMediaTypeError",
+    "build_problem",
+    "build_status_problem",
+    "printable",
+]
 
 PROBLEM_TYPE_BASE = "https://taskfleet.dev/problems/"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -49,6 +62,22 @@ UNAVAILABLE = ProblemKind(503, "unavailable", "A dependency does not answer")
 TIMEOUT = ProblemKind(408, "timeout", "The request took too long to arrive")
 INTERNAL = ProblemKind(500, "internal-error", "Something failed inside the service")
 
+class MalformedBodyError(InvalidInputError):
+    """The body is not what its content type says."""
+
+
+class PayloadTooLargeError(InvalidInputError):
+    """The body is larger than its limit."""
+
+
+class UnsupportedMediaTypeError(InvalidInputError):
+    """The body's content type or encoding is none that the resource reads."""
+
+
+class BodyTimeoutError(InvalidInputError):
+    """The body did not arrive in time."""
+
+
 # The most specific class of an error's bases decides.
 ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     InvalidInputError: INVALID_INPUT,
@@ -59,6 +88,10 @@ ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     BrokerUnavailableError: ProblemKind(503, "broker-unavailable", "The broker does not answer"),
     StoreUnavailableError: ProblemKind(503, "store-unavailable", "Redis or Valkey does not answer"),
     RecordsUnavailableError: ProblemKind(503, "records-unavailable", "The database does not answer"),
+    MalformedBodyError: MALFORMED_BODY,
+    PayloadTooLargeError: TOO_LARGE,
+    UnsupportedMediaTypeError: UNSUPPORTED_TYPE,
+    BodyTimeoutError: TIMEOUT,
     TaskfleetError: INTERNAL,
 }
 
@@ -111,7 +144,8 @@ def build_problem(error: TaskfleetError) -> Problem:
         headers["Retry-After"] = str(UNAVAILABLE_RETRY_SECONDS)
     detail = kind.title if kind is INTERNAL else str(error) or kind.title
     errors = error.errors if isinstance(error, InvalidInputError) else ()
-    return Problem(kind=kind, detail=detail, errors=errors, headers=headers)
+    extras: Mapping[str, Any] = getattr(error, "extras", {})
+    return Problem(kind=kind, detail=detail, errors=errors, extras=extras, headers=headers)
 
 
 def build_status_problem(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Problem:

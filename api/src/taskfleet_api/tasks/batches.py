@@ -1,0 +1,144 @@
+"""Batches: from an array or lines to submissions, and from outcomes to an answer for each item."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from taskfleet_api.problems import MalformedBodyError, PayloadTooLargeError, build_problem
+from taskfleet_api.settings import Settings
+from taskfleet_api.tasks.json_text import is_too_deep, parse_value
+from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
+from taskfleet_api.tasks.parsing import FastTask, build_fast_submission, parse_precise_item
+from taskfleet_api.tasks.rendering import submitted_document
+from taskfleet_core.errors import FieldError, InvalidInputError, TaskfleetError
+
+__all__ = ["BatchHeaders", "build_batch_answer", "parse_batch", "prefix_pointers", "split_array", "split_lines"]
+
+YIELD_EVERY_ITEMS = 250
+_array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_fast_decoder = msgspec.json.Decoder(FastTask)
+_strict_decoder = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchHeaders:
+    """What the headers say about every item."""
+
+    principal: str
+    traceparent: str | None = None
+    idempotency_key: str | None = None
+
+
+def split_array(body: bytes) -> list[bytes]:
+    """The items of a JSON array as text. Raises MalformedBodyError and InvalidInputError."""
+    try:
+        return [bytes(item) for item in _array_decoder.decode(body)]
+    except msgspec.ValidationError as error:
+        raise InvalidInputError("The input is not valid.", (FieldError("#", "The body must be an array."),)) from error
+    except RecursionError as error:
+        raise InvalidInputError("The input is not valid.", (FieldError("#", "The body nests too deep."),)) from error
+    except msgspec.DecodeError as error:
+        _explain(body)
+        raise MalformedBodyError(f"{error}.") from error
+
+
+def _explain(body: bytes) -> None:
+    try:
+        parse_value(body, "#")
+    except RecursionError as error:
+        raise InvalidInputError("The input is not valid.", (FieldError("#", "The body nests too deep."),)) from error
+
+
+def split_lines(body: bytes) -> list[bytes]:
+    """The items of NDJSON as text; empty lines do not count."""
+    return [line for line in body.split(b"\n") if line.strip()]
+
+
+async def parse_batch(
+    items: Sequence[bytes], headers: BatchHeaders, body: bytes, settings: Settings
+) -> list[NewSubmission | TaskfleetError]:
+    """Each item's submission or its error. Lets others run in between: a full batch takes a while.
+
+    Raises PayloadTooLargeError for too many items and InvalidInputError for none.
+    """
+    if len(items) > settings.max_batch_items:
+        raise PayloadTooLargeError(f"A batch may have at most {settings.max_batch_items} items.")
+    if not items:
+        raise InvalidInputError("The input is not valid.", (FieldError("#", "The batch has no items."),))
+    body_hash = hashlib.sha256(body).digest() if headers.idempotency_key else None
+    parsed: list[NewSubmission | TaskfleetError] = []
+    for index, text in enumerate(items):
+        if index % YIELD_EVERY_ITEMS == YIELD_EVERY_ITEMS - 1:
+            await asyncio.sleep(0)
+        parsed.append(_parse_item(index, text, headers, body_hash, settings))
+    return parsed
+
+
+def _parse_item(
+    index: int, text: bytes, headers: BatchHeaders, body_hash: bytes | None, settings: Settings
+) -> NewSubmission | TaskfleetError:
+    if len(text) > settings.max_item_bytes:
+        return PayloadTooLargeError(f"An item may have at most {settings.max_item_bytes} bytes.")
+    try:
+        submission = _parse_fast(text, settings.max_json_depth) or parse_precise_item(
+            text, settings.max_json_depth, "#"
+        )
+    except TaskfleetError as error:
+        return error
+    key, digest = submission.idempotency_key, submission.body_hash
+    if headers.idempotency_key is not None:
+        if key is not None:
+            detail = "Give keys either in the header or in the items."
+            return InvalidInputError("The input is not valid.", (FieldError("#/idempotency_key", detail),))
+        key, digest = f"{headers.idempotency_key}#{index}", body_hash
+    if key is None and headers.traceparent is None:
+        return submission
+    return msgspec.structs.replace(
+        submission,
+        principal=headers.principal,
+        traceparent=headers.traceparent,
+        idempotency_key=key,
+        body_hash=digest,
+    )
+
+
+def _parse_fast(text: bytes, max_depth: int) -> NewSubmission | None:
+    if is_too_deep(text, max_depth):
+        return None
+    try:
+        return build_fast_submission(_fast_decoder.decode(text), _strict_decoder.decode(text))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def build_batch_answer(settled: Sequence[SubmittedTask | TaskfleetError]) -> dict[str, Any]:
+    """The body of the answer: counts, and what became of each item in the order of the request."""
+    items = [_build_item(outcome) for outcome in settled]
+    accepted = sum(isinstance(outcome, SubmittedTask) for outcome in settled)
+    return {"accepted": accepted, "refused": len(items) - accepted, "items": items}
+
+
+def _build_item(outcome: SubmittedTask | TaskfleetError) -> dict[str, Any]:
+    if isinstance(outcome, SubmittedTask):
+        document = {"status": 202} | submitted_document(outcome)
+        return document | {"replayed": True} if outcome.replayed else document
+    problem = build_problem(outcome)
+    return {"status": problem.kind.status, "problem": problem.build_document()}
+
+
+def prefix_pointers(settled: Sequence[SubmittedTask | TaskfleetError], most: int = 100) -> tuple[FieldError, ...]:
+    """The findings of refused items as pointers into the batch, the first ones."""
+    found: list[FieldError] = []
+    for index, outcome in enumerate(settled):
+        if not isinstance(outcome, TaskfleetError):
+            continue
+        errors = outcome.errors if isinstance(outcome, InvalidInputError) and outcome.errors else None
+        for error in errors or (FieldError("#", str(outcome)),):
+            found.append(FieldError(f"#/{index}{error.pointer.removeprefix('#')}", error.detail))
+        if len(found) >= most:
+            break
+    return tuple(found[:most])

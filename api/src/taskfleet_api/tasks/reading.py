@@ -1,0 +1,155 @@
+"""Reading and steering accepted tasks: the SQL record is the truth, the live state is laid over it."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+
+from taskfleet_api.background import Dispatcher, QueueDirectory
+from taskfleet_api.live import LiveStore, overlay
+from taskfleet_api.records import CancelOutcome, Page, Records, TaskFilter, TaskRecord
+from taskfleet_core import wire
+from taskfleet_core.errors import ConflictError, NotFoundError, StoreUnavailableError
+from taskfleet_core.events import TaskEvent
+from taskfleet_core.states import TaskState
+
+__all__ = ["Tasks", "build_event"]
+
+REREAD_SECONDS = 15.0
+DISCONNECTED_REREAD_SECONDS = 1.0
+POOLS_WITHOUT_TERMINATION = frozenset({"threads", "solo"})
+log = structlog.get_logger()
+
+
+class Tasks:
+    """Reading and steering accepted tasks."""
+
+    def __init__(
+        self, *, records: Records, live: LiveStore, dispatcher: Dispatcher, directory: QueueDirectory
+    ) -> None:
+        self._records = records
+        self._live = live
+        self._dispatcher = dispatcher
+        self._directory = directory
+
+    async def get(self, task_id: UUID) -> TaskRecord:
+        """The record overlaid with the live state. Raises NotFoundError."""
+        record = await self._records.get(task_id)
+        if record is None:
+            raise NotFoundError(f"There is no task {task_id}.")
+        return (await self._overlay_all((record,)))[0]
+
+    async def list(self, wanted: TaskFilter, cursor: str | None = None, limit: int = 50) -> Page:
+        """One page, newest first. Raises InvalidInputError for a cursor that is not ours."""
+        page = await self._records.list_tasks(wanted, cursor, limit)
+        return Page(list(await self._overlay_all(page.items)), page.next_cursor)
+
+    async def follow(self, task_id: UUID) -> AsyncIterator[TaskRecord]:
+        """The record now, after every change and every 15 s without one, for ever. Raises NotFoundError.
+
+        Without Redis the record is read every second; an event that got lost is made up for after a while.
+        """
+        async with self._live.subscribe([str(task_id)]) as updates:
+            record = await self.get(task_id)
+            yield record
+            while True:
+                event = await updates.next(REREAD_SECONDS if updates.connected else DISCONNECTED_REREAD_SECONDS)
+                if event is None:
+                    record = await self.get(task_id)
+                elif event["kind"] == "progress":
+                    record = overlay(record, None, event)
+                else:
+                    record = overlay(record, event)
+                yield record
+
+    async def cancel(self, task_id: UUID, *, terminate: bool = False) -> TaskRecord:
+        """Cancel; a running task is stopped only with `terminate`. Raises NotFoundError and ConflictError."""
+        record = await self.get(task_id)
+        if record.state is TaskState.RUNNING:
+            self._check_termination(record, terminate)
+        outcome = CancelOutcome.ALREADY_FINAL if record.state.is_final else await self._records.cancel(task_id)
+        if outcome is CancelOutcome.NOT_FOUND:
+            raise NotFoundError(f"There is no task {task_id}.")
+        if outcome is CancelOutcome.ALREADY_FINAL:
+            state = (await self.get(task_id)).state
+            raise ConflictError(f"Task {task_id} has ended already: {state.value}.")
+        # Also what was not published yet may be on its way to the broker: workers are told in any case.
+        try:
+            await self._live.cancel(record.queue, str(task_id), terminate=terminate)
+        except StoreUnavailableError:
+            if outcome is CancelOutcome.NEEDS_WORKER:
+                raise
+        current = await self.get(task_id)
+        if current.state is not TaskState.RUNNING and not current.state.is_final:
+            await self._records.finish_cancelled(task_id)
+            current = await self.get(task_id)
+        if current.state is TaskState.CANCELLED:
+            await self._announce(current)
+        return current
+
+    async def retry(self, task_id: UUID) -> TaskRecord:
+        """Start a new attempt of a task that ended badly. Raises NotFoundError and ConflictError."""
+        started = await self.start_attempts([task_id])
+        if not started:
+            record = await self.get(task_id)
+            raise ConflictError(
+                f"Task {task_id} is {record.state.value}; failed, dead, cancelled and expired tasks can be retried."
+            )
+        return await self.get(task_id)
+
+    async def start_attempts(self, ids: Sequence[UUID]) -> Sequence[TaskRecord]:
+        """Start the next attempt of those that ended badly, and say so to their readers."""
+        started = await self._records.start_attempt(ids, datetime.now(UTC))
+        self._dispatcher.offer(started)
+        for record in started:
+            if not await self._announce(record):
+                break
+        return started
+
+    async def _overlay_all(self, records: Sequence[TaskRecord]) -> Sequence[TaskRecord]:
+        open_ids = [str(record.id) for record in records if not record.state.is_final]
+        if not open_ids:
+            return records
+        try:
+            states = await self._live.fetch_states(open_ids)
+        except StoreUnavailableError:
+            return records
+        return [
+            overlay(record, live.event, live.progress) if (live := states.get(str(record.id))) else record
+            for record in records
+        ]
+
+    def _check_termination(self, record: TaskRecord, terminate: bool) -> None:
+        if not terminate:
+            raise ConflictError(f"Task {record.id} is running; add ?terminate=true to stop it.")
+        queue = self._directory.get(record.queue)
+        pool = queue.registration["limits"].get("pool", "prefork") if queue else "prefork"
+        if pool in POOLS_WITHOUT_TERMINATION:
+            raise ConflictError(f"The {pool} pool of queue {record.queue!r} cannot stop a running task.")
+
+    async def _announce(self, record: TaskRecord) -> bool:
+        """Tell readers; False when Redis is away: they find out from the record."""
+        try:
+            await self._live.announce(build_event(record))
+        except StoreUnavailableError:
+            log.warning("announcement_lost", task_id=str(record.id), state=record.state.value)
+            return False
+        return True
+
+
+def build_event(record: TaskRecord) -> TaskEvent:
+    """The event of the state that a record has now."""
+    return TaskEvent(
+        schema=wire.SCHEMA_VERSION,
+        kind="state",
+        id=str(record.id),
+        queue=record.queue,
+        task=record.task,
+        state=record.state.value,
+        attempt=record.attempt,
+        retries=record.retries,
+        position=record.position,
+        at=time.time(),
+    )

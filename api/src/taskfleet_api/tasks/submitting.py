@@ -1,0 +1,225 @@
+"""Submissions: the rules between a parsed body and a committed record, and waiting for what comes of it."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from taskfleet_api.background import Dispatcher, KnownQueue, QueueDirectory
+from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTask, Outcome, Records, TaskRecord
+from taskfleet_api.settings import Settings
+from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
+from taskfleet_api.tasks.model import NewSubmission, SubmittedTask, UnknownQueueError, build_unknown_task_error
+from taskfleet_api.tasks.reading import Tasks
+from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
+from taskfleet_core.states import TaskState
+
+__all__ = ["POOLS_WITHOUT_TERMINATION", "Submissions"]
+
+POOLS_WITHOUT_TERMINATION = frozenset({"threads", "solo"})
+LARGE_BATCH = 200  # above it a batch commits by itself and does not share
+BATCHES_AT_ONCE = 4
+OLDEST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)  # what every database can keep
+
+
+class Submissions:
+    """Accepting tasks and waiting for them."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        records: Records,
+        group: GroupCommit,
+        dispatcher: Dispatcher,
+        directory: QueueDirectory,
+        gate: BacklogGate,
+        streams: OpenStreams,
+        tasks: Tasks,
+    ) -> None:
+        self._settings = settings
+        self._records = records
+        self._group = group
+        self._dispatcher = dispatcher
+        self._directory = directory
+        self._gate = gate
+        self._streams = streams
+        self._tasks = tasks
+        self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+    async def submit(self, submission: NewSubmission) -> SubmittedTask:
+        """Accept one task: its record is committed when this returns.
+
+        Raises NotFoundError (queue), InvalidInputError (task name), ConflictError (idempotency key),
+        OverloadedError and RecordsUnavailableError.
+        """
+        task = self.build_task(submission)
+        await self._gate.admit(1)
+        outcome = (await self._group.submit((task,)))[0]
+        settled = settle(task, outcome)
+        if isinstance(settled, ConflictError):
+            raise settled
+        if settled.replayed:
+            return (await self._recall([settled]))[0]
+        self._dispatcher.offer((task,))
+        return settled
+
+    async def submit_many(
+        self, submissions: Sequence[NewSubmission | TaskfleetError], *, atomic: bool = False, one_key: bool = False
+    ) -> list[SubmittedTask | TaskfleetError]:
+        """Accept many in one transaction; an item's error stands in its place, also one that came in.
+
+        `atomic`: all or nothing. `one_key`: the keys belong to the batch as a whole, one conflict refuses everything.
+        Raises OverloadedError and RecordsUnavailableError, then nothing is accepted.
+        """
+        tasks = [self._try_build(item) for item in submissions]
+        good = [task for task in tasks if isinstance(task, NewTask)]
+        if not good or (atomic and len(good) < len(tasks)):
+            refusal = ConflictError("Not accepted: another item of this atomic batch was refused.")
+            return [task if isinstance(task, TaskfleetError) else refusal for task in tasks]
+        await self._gate.admit(len(good))
+        outcomes = iter(await self._record_many(good, atomic or one_key))
+        settled: list[SubmittedTask | TaskfleetError] = [
+            task if isinstance(task, TaskfleetError) else settle(task, next(outcomes)) for task in tasks
+        ]
+        new = {result.id for result in settled if isinstance(result, SubmittedTask) and not result.replayed}
+        self._dispatcher.offer([task for task in good if task.id in new])
+        if len(new) == len(tasks):
+            return settled
+        replays = [result for result in settled if isinstance(result, SubmittedTask) and result.replayed]
+        recalled = iter(await self._recall(replays))
+        return [next(recalled) if isinstance(s, SubmittedTask) and s.replayed else s for s in settled]
+
+    async def wait(self, task_id: UUID, seconds: float) -> TaskRecord:
+        """The record once it is final, or as it is when the time is over. Raises NotFoundError and OverloadedError."""
+        async with self._streams.slot("wait", min(seconds, self._settings.max_wait_seconds)):
+            async with aclosing(self._tasks.follow(task_id)) as records:
+                async for record in records:
+                    if record.state.is_final:
+                        return record
+        return await self._tasks.get(task_id)
+
+    def build_task(self, submission: NewSubmission) -> NewTask:
+        """The row of a submission. Raises NotFoundError, InvalidInputError and ConflictError; does no I/O."""
+        queue = self._directory.get(submission.queue)
+        if queue is None:
+            raise UnknownQueueError(submission.queue, self._directory.names())
+        if queue.scale_only or submission.timeout_seconds is not None:
+            check_abilities(queue, submission.timeout_seconds)
+        if self._directory.knows_task(submission.queue, submission.task) is False:
+            raise build_unknown_task_error(submission.queue, submission.task, list(queue.catalog), "#/task")
+        task_id = uuid7()
+        created_at = created_at_of(task_id)
+        return NewTask(
+            id=task_id,
+            queue=submission.queue,
+            task=submission.task,
+            created_at=created_at,
+            args_json=submission.args_json,
+            kwargs_json=submission.kwargs_json,
+            metadata_json=submission.metadata_json,
+            labels=submission.labels,
+            priority=submission.priority,
+            eta=_later(created_at, submission.eta, submission.countdown_seconds),
+            expires_at=_expiry(created_at, submission.expires_at, submission.ttl_seconds),
+            retry=submission.retry,
+            timeout_seconds=submission.timeout_seconds,
+            traceparent=submission.traceparent,
+            origin=submission.origin,
+            principal=submission.principal,
+            idempotency_key=submission.idempotency_key,
+            body_hash=submission.body_hash,
+        )
+
+    async def _recall(self, replays: Sequence[SubmittedTask]) -> list[SubmittedTask]:
+        """The answers that the first requests got: whether they were scheduled is in their records."""
+        found = await self._records.get_many([replay.id for replay in replays]) if replays else {}
+        return [
+            replace(replay, state=TaskState.SCHEDULED)
+            if (record := found.get(replay.id)) is not None and record.eta is not None
+            else replay
+            for replay in replays
+        ]
+
+    def _try_build(self, item: NewSubmission | TaskfleetError) -> NewTask | TaskfleetError:
+        if isinstance(item, TaskfleetError):
+            return item
+        try:
+            return self.build_task(item)
+        except TaskfleetError as error:
+            return error
+
+    async def _record_many(self, tasks: Sequence[NewTask], atomic: bool) -> Sequence[Outcome]:
+        if len(tasks) < LARGE_BATCH and not atomic:
+            return await self._group.submit(tasks)
+        async with self._batches:
+            try:
+                return await self._records.insert_tasks(tasks, atomic=atomic)
+            except KeyConflictError as error:
+                raise ConflictError(_describe_conflict(next(iter(error.conflicts.values())).key)) from error
+
+
+def settle(task: NewTask, outcome: Outcome) -> SubmittedTask | ConflictError:
+    """What the caller is told of one outcome."""
+    if not isinstance(outcome, Accepted):
+        return ConflictError(_describe_conflict(outcome.key))
+    if not outcome.replayed:
+        return SubmittedTask(
+            id=task.id,
+            state=TaskState.PENDING if task.eta is None else TaskState.SCHEDULED,
+            queue=task.queue,
+            task=task.task,
+            created_at=task.created_at,
+        )
+    return SubmittedTask(
+        id=outcome.record_id,
+        state=TaskState.PENDING,
+        queue=task.queue,
+        task=task.task,
+        created_at=created_at_of(outcome.record_id),
+        replayed=True,
+    )
+
+
+def created_at_of(task_id: UUID) -> datetime:
+    """The time inside a UUIDv7, in milliseconds."""
+    return datetime.fromtimestamp((task_id.int >> 80) / 1000, UTC)
+
+
+def check_abilities(queue: KnownQueue, timeout_seconds: float | None) -> None:
+    """Refuse what the queue's broker or pool cannot do. Raises ConflictError and InvalidInputError."""
+    if queue.scale_only:
+        raise ConflictError(
+            f"Queue {queue.name!r} is on a broker that this API does not publish to; it is only scaled here."
+        )
+    limits = queue.registration["limits"]
+    longest, pool = limits.get("maxTaskSeconds"), limits.get("pool", "prefork")
+    if timeout_seconds is None:
+        return
+    if pool in POOLS_WITHOUT_TERMINATION:
+        detail = f"The {pool} pool of queue {queue.name!r} cannot stop a running task."
+        raise InvalidInputError(detail, (FieldError("#/timeout_seconds", detail),))
+    if longest is not None and timeout_seconds > longest:
+        detail = f"Queue {queue.name!r} stops tasks after {longest:g} s; give at most that."
+        raise InvalidInputError(detail, (FieldError("#/timeout_seconds", detail),))
+
+
+def _describe_conflict(key: str) -> str:
+    return f"The idempotency key {key[:80]!r} was used before with another body."
+
+
+def _later(created_at: datetime, eta: datetime | None, countdown_seconds: float | None) -> datetime | None:
+    """When to run; None for at once."""
+    if countdown_seconds:
+        eta = created_at + timedelta(seconds=countdown_seconds)
+    return eta if eta is not None and eta > created_at else None
+
+
+def _expiry(created_at: datetime, expires_at: datetime | None, ttl_seconds: float | None) -> datetime | None:
+    if ttl_seconds is not None:
+        return created_at + timedelta(seconds=ttl_seconds)
+    return expires_at if expires_at is None else max(expires_at, OLDEST_MOMENT)
