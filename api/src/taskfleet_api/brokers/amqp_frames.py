@@ -11,19 +11,16 @@ from typing import Any
 from pamqp import encode
 
 from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
+from taskfleet_core.amqp import CHANNEL, FRAME_OVERHEAD_BYTES
 
-__all__ = ["CHANNEL", "FRAME_OVERHEAD_BYTES", "HEARTBEAT", "marshal_message", "split_frames"]
+__all__ = ["marshal_message"]
 
-CHANNEL = 1
-FRAME_OVERHEAD_BYTES = 8
-HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _END = b"\xce"
 
 _frame_head = struct.Struct(">BHI").pack
 _long = struct.Struct(">I").pack
 _header_head = struct.Struct(">HHQ").pack
-_unpack_frame_head = struct.Struct(">BHI").unpack_from
 
 # Property flags, in the order in which the values follow.
 _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
@@ -121,22 +118,3 @@ def marshal_message(message: Message, frame_max: int) -> bytes:
     return b"".join(
         (*head, *(part for chunk in chunks for part in (_frame_head(_BODY, CHANNEL, len(chunk)), chunk, _END)))
     )
-
-
-def split_frames(data: bytes) -> tuple[list[tuple[int, int, bytes]], bytes]:
-    """(type, channel, payload) of each complete frame, and the bytes of the incomplete one at the end.
-
-    Raises ValueError when the peer doesn't speak AMQP frames.
-    """
-    frames = []
-    at, size = 0, len(data)
-    while size - at >= FRAME_OVERHEAD_BYTES:
-        kind, channel, length = _unpack_frame_head(data, at)
-        end = at + 7 + length
-        if end >= size:
-            break
-        if data[end] != 0xCE:
-            raise ValueError("frame without its end mark")
-        frames.append((kind, channel, data[at + 7 : end]))
-        at = end + 1
-    return frames, data[at:]

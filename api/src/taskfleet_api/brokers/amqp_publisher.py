@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from taskfleet_api.brokers.amqp_connection import AmqpConnection, connect_amqp
+from taskfleet_api.brokers.amqp_connection import PublishingSession
 from taskfleet_api.brokers.amqp_frames import marshal_message
 from taskfleet_api.brokers.confirms import Window
 from taskfleet_api.brokers.messages import Message
 from taskfleet_api.brokers.publishing import FailureKind, PublishFailure
+from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.amqp import connect_amqp
 from taskfleet_core.errors import BrokerUnavailableError
-from taskfleet_core.statistics.addresses import BrokerAddress
 
 __all__ = ["AmqpPublisher"]
 
@@ -42,7 +43,7 @@ class AmqpPublisher:
         self._window = window
         self._timeout_seconds = timeout_seconds
         self._connect_timeout_seconds = connect_timeout_seconds
-        self._connection: AmqpConnection | None = None
+        self._connection: PublishingSession | None = None
         self._connected = asyncio.Event()
         self._turn = asyncio.Lock()  # fair: a small call gets its turn between the windows of a large one
         self._supervisor: asyncio.Task[None] | None = None
@@ -147,7 +148,7 @@ class AmqpPublisher:
         refused = stop < len(messages) and results[stop] is not None
         return stop - start + (1 if refused else 0)
 
-    def _expire(self, connection: AmqpConnection, window: Window) -> None:
+    def _expire(self, connection: PublishingSession, window: Window) -> None:
         """The time limit of a window is over. A connection that brings no acks is dead unless the broker blocks."""
         detail = f"no confirm within {self._timeout_seconds:g} s"
         if connection.blocked is not None:
@@ -163,7 +164,7 @@ class AmqpPublisher:
                 address = self._addresses[attempt % len(self._addresses)]
                 attempt += 1
                 try:
-                    connection = await connect_amqp(address, self._connect_timeout_seconds)
+                    connection = await connect_amqp(PublishingSession, address, self._connect_timeout_seconds)
                 except BrokerUnavailableError as error:
                     _log.warning("broker.connect_failed", broker=address.label, error=str(error))
                 else:
@@ -175,7 +176,7 @@ class AmqpPublisher:
                 connection, self._connection = self._connection, None
                 await connection.close()
 
-    async def _serve(self, connection: AmqpConnection) -> None:
+    async def _serve(self, connection: PublishingSession) -> None:
         self._connection = connection
         self._connected.set()
         _log.info("broker.connected", broker=connection.label)
@@ -192,7 +193,7 @@ def _backoff_seconds(attempt: int) -> float:
     return limit * random.uniform(0.5, 1.0)
 
 
-def _why_no_room(connection: AmqpConnection, timeout_seconds: float) -> str:
+def _why_no_room(connection: PublishingSession, timeout_seconds: float) -> str:
     if connection.blocked is not None:
         return f"the broker blocks publishers: {connection.blocked}"
     return f"no room in the window for {timeout_seconds:g} s"

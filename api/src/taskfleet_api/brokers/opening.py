@@ -5,7 +5,7 @@ from taskfleet_api.brokers.dead_letters import DeadLetters
 from taskfleet_api.brokers.publishing import Publisher
 from taskfleet_api.brokers.queues import Topology
 from taskfleet_api.brokers.redis_publisher import RedisPublisher
-from taskfleet_core.statistics.addresses import is_amqp_url, is_redis_url, parse_amqp_url
+from taskfleet_core.addresses import is_amqp_url, is_redis_url, parse_amqp_url
 
 __all__ = ["open_dead_letters", "open_publisher", "open_topology"]
 

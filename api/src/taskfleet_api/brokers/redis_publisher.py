@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
 from taskfleet_api.brokers.publishing import FailureKind, PublishFailure
-from taskfleet_core.statistics.addresses import redact_url
+from taskfleet_core.addresses import redact_url
 from taskfleet_core.statistics.redis import PRIORITY_STEPS, build_priority_key
 
 __all__ = ["RedisPublisher", "build_envelope", "build_list_key"]

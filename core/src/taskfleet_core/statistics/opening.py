@@ -1,6 +1,6 @@
 """Choosing the reader by the scheme of a broker URL. Nothing is connected yet."""
 
-from taskfleet_core.statistics.addresses import is_redis_url
+from taskfleet_core.addresses import is_redis_url
 from taskfleet_core.statistics.model import StatisticsReader
 from taskfleet_core.statistics.redis import RedisStatistics
 
