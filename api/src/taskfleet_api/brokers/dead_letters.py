@@ -1,11 +1,12 @@
 """Reading dead-letter queues: each message once more, with the reason why it died."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-__all__ = ["DeadLetter", "DeadLetters", "DeadReason"]
+__all__ = ["DeadLetter", "DeadLetters", "DeadReason", "NoDeadLetters"]
 
 
 class DeadReason(StrEnum):
@@ -37,6 +38,14 @@ class DeadLetters(Protocol):
     async def run(self, queues: Callable[[], Sequence[str]], handle: Callable[[DeadLetter], Awaitable[None]]) -> None:
         """Until cancelled: hand each dead letter to `handle`, acknowledge it after `handle` returned.
 
-        `queues` is asked again each second. When `handle` raises, the message goes back and comes again later.
+        `queues` is asked again each second. When `handle` raises, it is called again after a pause.
         Reconnects by itself; a queue that does not exist (yet) is skipped.
         """
+
+
+class NoDeadLetters:
+    """For brokers without dead-letter queues."""
+
+    async def run(self, queues: Callable[[], Sequence[str]], handle: Callable[[DeadLetter], Awaitable[None]]) -> None:
+        """Wait until cancelled."""
+        await asyncio.Event().wait()

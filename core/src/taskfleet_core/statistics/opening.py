@@ -1,7 +1,8 @@
 """Choosing the reader by the scheme of a broker URL. Nothing is connected yet."""
 
-from taskfleet_core.addresses import is_redis_url
+from taskfleet_core.addresses import is_amqp_url, is_redis_url, parse_amqp_url
 from taskfleet_core.statistics.model import StatisticsReader
+from taskfleet_core.statistics.rabbitmq import RabbitStatistics
 from taskfleet_core.statistics.redis import RedisStatistics
 
 __all__ = ["open_statistics"]
@@ -13,4 +14,6 @@ def open_statistics(
     """A reader for `amqp(s)://` or `redis(s)://`; by default metrics are sought on port 15692 of the broker's host."""
     if is_redis_url(broker_url):
         return RedisStatistics(broker_url)
-    raise NotImplementedError
+    if is_amqp_url(broker_url):
+        return RabbitStatistics(parse_amqp_url(broker_url), management_url=management_url, metrics_url=metrics_url)
+    raise ValueError("the broker URL begins with none of amqp://, amqps://, redis://, rediss://")

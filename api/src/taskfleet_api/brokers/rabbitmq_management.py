@@ -1,0 +1,86 @@
+"""The few calls of RabbitMQ's management API that AMQP itself does not offer: policies."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+
+from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.errors import BrokerUnavailableError
+
+__all__ = ["Management", "PolicyRefusedError", "guess_management_url"]
+
+# Above the policies that people make for everything: only the policy of highest priority applies to a queue.
+POLICY_PRIORITY = 100
+
+
+class PolicyRefusedError(Exception):
+    """The broker knows a policy key not, or not this value; the text is RabbitMQ's."""
+
+
+def guess_management_url(address: BrokerAddress) -> str:
+    """Where the management API usually is."""
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"https://{host}:15671" if address.tls else f"http://{host}:15672"
+
+
+class Management:
+    """Credentials come from the URL, else from the AMQP address."""
+
+    def __init__(self, url: str, address: BrokerAddress, *, timeout_seconds: float = 5.0) -> None:
+        parts = urlsplit(url)
+        user = unquote(parts.username) if parts.username else address.user
+        password = unquote(parts.password) if parts.password else address.password
+        netloc = parts.netloc.rsplit("@", 1)[-1]
+        self.label = netloc
+        self._virtual_host = quote(address.virtual_host, safe="")
+        self._client = httpx.AsyncClient(
+            base_url=f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}",
+            auth=(user, password),
+            timeout=timeout_seconds,
+        )
+
+    async def put_policy(self, name: str, pattern: str, definition: Mapping[str, Any]) -> None:
+        """Make or replace a policy for queues. Raises PolicyRefusedError, BrokerUnavailableError."""
+        body = {
+            "pattern": pattern,
+            "definition": dict(definition),
+            "priority": POLICY_PRIORITY,
+            "apply-to": "queues",
+        }
+        response = await self._request("PUT", name, body)
+        if response.status_code == 400:
+            raise PolicyRefusedError(str(_reason(response)))
+        self._check(response)
+
+    async def delete_policy(self, name: str) -> None:
+        """Delete a policy; an absent one is no error. Raises BrokerUnavailableError."""
+        response = await self._request("DELETE", name, None)
+        if response.status_code != 404:
+            self._check(response)
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.aclose()
+
+    async def _request(self, method: str, name: str, body: Any) -> httpx.Response:
+        path = f"/api/policies/{self._virtual_host}/{quote(name, safe='')}"
+        try:
+            return await self._client.request(method, path, json=body)
+        except (httpx.HTTPError, OSError) as error:
+            why = str(error) or type(error).__name__
+            raise BrokerUnavailableError(f"the management API at {self.label} does not answer: {why}") from error
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_error:
+            raise BrokerUnavailableError(
+                f"the management API at {self.label} answered {response.status_code}: {_reason(response)}"
+            )
+
+
+def _reason(response: httpx.Response) -> Any:
+    try:
+        return response.json().get("reason", response.reason_phrase)
+    except (ValueError, AttributeError):
+        return response.reason_phrase
