@@ -104,6 +104,12 @@ class Client:
             retry=retry,
             timeout_seconds=timeout_seconds,
         )
+        return self.submit_item(submission, idempotency_key=idempotency_key, wait_seconds=wait_seconds)
+
+    def submit_item(
+        self, submission: Submission, *, idempotency_key: str | None = None, wait_seconds: float | None = None
+    ) -> Task:
+        """The same for a Submission."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         if wait_seconds is not None:
             headers["Prefer"] = f"wait={wait_seconds:g}"
@@ -113,15 +119,22 @@ class Client:
         return Task.model_validate(answer)
 
     def submit_many(
-        self, submissions: Iterable[Submission], *, atomic: bool = False, batch_items: int = BATCH_ITEMS
-    ) -> list[Task | TaskfleetError]:
+        self,
+        submissions: Iterable[Submission | Mapping[str, Any]],
+        *,
+        atomic: bool = False,
+        batch_items: int = BATCH_ITEMS,
+    ) -> Sequence[Task | TaskfleetError]:
         """Submit many, in requests of `batch_items`; an item that was refused is an error in its place.
 
         `atomic`: all or nothing, in one request (10,000 items at most by default); a refusal raises.
         """
-        documents = [submission.build_document() for submission in submissions]
+        documents = [
+            submission.build_document() if isinstance(submission, Submission) else dict(submission)
+            for submission in submissions
+        ]
         step = max(1, len(documents)) if atomic else batch_items
-        outcomes: list[Task | TaskfleetError] = []
+        outcomes = []
         for start in range(0, len(documents), step):
             answer = self._call(
                 "POST",

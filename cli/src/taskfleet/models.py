@@ -46,8 +46,8 @@ class Task(_Answer):
     attempt: int = 1
     created_at: datetime
     retries: int = 0
-    args: list[Any] = Field(default_factory=list)
-    kwargs: dict[str, Any] = Field(default_factory=dict)
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
     metadata: Any = None
     priority: int | None = None
     eta: datetime | None = None
