@@ -1,0 +1,139 @@
+"""The conditions of a TaskQueue: what holds, why, and how to mend it. Pure."""
+
+from datetime import datetime
+from typing import Any
+
+from taskfleet_core.scaling import Cause, Decision
+from taskfleet_operator.names import ConditionType, Reason
+from taskfleet_operator.observed import Observed, PodFacts
+
+__all__ = ["build_conditions", "find_unhealthy", "merge_conditions"]
+
+IMAGE_REASONS = {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"}
+REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+CRASH_REASONS = {"CrashLoopBackOff"}
+
+Verdict = tuple[str, Reason, str]  # status, reason, message
+
+
+def build_conditions(
+    observed: Observed, decision: Decision | None, mode: Reason, now: datetime
+) -> list[dict[str, Any]]:
+    """All conditions, in a stable order, with the transition times of those that did not change."""
+    metrics = _judge_metrics(observed)
+    workers = _judge_workers(observed)
+    wanted = {
+        ConditionType.READY: _judge_ready(observed, metrics, workers),
+        ConditionType.METRICS_AVAILABLE: metrics,
+        ConditionType.SCALING_ACTIVE: _judge_scaling(mode, decision),
+        ConditionType.SCALING_LIMITED: _judge_limits(decision),
+        ConditionType.WORKERS_HEALTHY: workers,
+    }
+    generation = observed.raw.get("metadata", {}).get("generation")
+    earlier = (observed.raw.get("status") or {}).get("conditions") or []
+    return merge_conditions(earlier, wanted, generation, now)
+
+
+def merge_conditions(
+    earlier: list[dict[str, Any]], wanted: dict[ConditionType, Verdict], generation: int | None, now: datetime
+) -> list[dict[str, Any]]:
+    """Keep `lastTransitionTime` where the status stays."""
+    before = {condition["type"]: condition for condition in earlier}
+    result = []
+    for kind, (status, reason, message) in wanted.items():
+        old = before.get(kind)
+        same = old is not None and old["status"] == status and old.get("lastTransitionTime")
+        result.append(
+            {
+                "type": str(kind),
+                "status": status,
+                "reason": str(reason),
+                "message": message,
+                "lastTransitionTime": old["lastTransitionTime"] if old and same else format_time(now),
+                "observedGeneration": generation,
+            }
+        )
+    return result
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in whole seconds, as Kubernetes writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verdict:
+    if observed.conflict_with:
+        fix = f"the older TaskQueue {observed.conflict_with} serves this queue: delete one, or set another queueName"
+        return "False", Reason.QUEUE_CONFLICT, fix
+    if observed.credentials is None:
+        return "False", Reason.BROKER_SECRET_UNREADABLE, observed.credentials_error or "the broker secret is missing"
+    if observed.topology_error:
+        return "False", Reason.QUEUE_UNAVAILABLE, observed.topology_error
+    for status, reason, message in (metrics, workers):
+        if status == "False":
+            return status, reason, message
+    message = "; ".join(observed.degradations) or "queue, workers and scaling are in place"
+    return "True", Reason.QUEUE_DEGRADED if observed.degradations else Reason.RECONCILED, message
+
+
+def _judge_metrics(observed: Observed) -> Verdict:
+    if observed.statistics is None:
+        detail = observed.statistics_error or "the broker's queue statistics have not been read yet"
+        return "False", Reason.STATISTICS_UNREADABLE, f"{detail}; replicas are held"
+    if observed.heartbeats is None:
+        return "True", Reason.HEARTBEATS_UNREADABLE, "the workers' heartbeats cannot be read; depth alone decides"
+    return "True", Reason.STATISTICS_FRESH, "queue depth and heartbeats are fresh"
+
+
+def _judge_scaling(mode: Reason, decision: Decision | None) -> Verdict:
+    texts = {
+        Reason.PAUSED: "paused by the annotation taskfleet.dev/paused: remove it to resume",
+        Reason.PINNED: "fixed by spec.scaling.replicas: to resume run kubectl patch tq NAME --type merge "
+        '-p \'{"spec":{"scaling":{"replicas":null}}}\'',
+        Reason.DRY_RUN: "mode DryRun: decisions are reported and not carried out",
+        Reason.EXTERNAL: "mode External: something else scales the Deployment",
+    }
+    if mode in texts:
+        return "False", mode, texts[mode]
+    if decision is None:
+        return "False", Reason.QUEUE_CONFLICT, "nothing is decided while the TaskQueue is not Ready"
+    if decision.cause is Cause.UNKNOWN:
+        return "False", Reason.STATISTICS_UNREADABLE, decision.reason
+    return "True", Reason.SCALING, decision.reason
+
+
+def _judge_limits(decision: Decision | None) -> Verdict:
+    if decision is not None and decision.cause is Cause.MAXIMUM:
+        return "True", Reason.AT_MAXIMUM, decision.reason
+    if decision is not None and decision.cause is Cause.MINIMUM:
+        return "True", Reason.AT_MINIMUM, decision.reason
+    return "False", Reason.WITHIN_LIMITS, "the wanted replicas are within minReplicas and maxReplicas"
+
+
+def _judge_workers(observed: Observed) -> Verdict:
+    broken = find_unhealthy(observed.pods)
+    if broken is not None:
+        return "False", *broken
+    alive = [pod for pod in observed.pods if not pod.is_terminating]
+    if not alive:
+        return "True", Reason.NO_WORKERS_NEEDED, "no worker is wanted"
+    starting = sum(not pod.is_ready for pod in alive)
+    if starting == len(alive):
+        return "Unknown", Reason.WORKERS_STARTING, f"{starting} workers are starting"
+    return "True", Reason.WORKERS_RUNNING, f"{len(alive) - starting} of {len(alive)} workers run"
+
+
+def find_unhealthy(pods: tuple[PodFacts, ...]) -> tuple[Reason, str] | None:
+    """The first thing that keeps a worker from running, with the fix."""
+    for pod in pods:
+        if pod.is_terminating or pod.waiting_reason is None:
+            continue
+        detail = pod.waiting_message or pod.waiting_reason
+        if pod.waiting_reason in IMAGE_REASONS:
+            return Reason.IMAGE_PULL_FAILED, f"{detail} (pod {pod.name}): check spec.worker.image and pull secrets"
+        if pod.waiting_reason in REFUSED_REASONS:
+            return Reason.WORKERS_REFUSED, f"{detail} (pod {pod.name}): check spec.worker.env, envFrom and template"
+        if pod.waiting_reason in CRASH_REASONS:
+            last = f": {pod.last_exit_message}" if pod.last_exit_message else ""
+            return Reason.WORKERS_CRASHING, f"pod {pod.name} restarts{last}; see kubectl logs {pod.name} --previous"
+    return None

@@ -1,0 +1,98 @@
+"""Every name that the operator writes into Kubernetes: labels, annotations, children, conditions, event reasons."""
+
+from enum import StrEnum
+
+from taskfleet_core.taskqueue import GROUP
+
+__all__ = [
+    "CONTAINER",
+    "DELETION_COST",
+    "FIELD_MANAGER",
+    "INJECTION_PREFIX",
+    "PAUSED",
+    "SCALE_MANAGER",
+    "SECRET_HASH",
+    "SPEC_HASH",
+    "ConditionType",
+    "Reason",
+    "build_labels",
+    "build_selector",
+    "get_child_name",
+    "get_selector_text",
+]
+
+FIELD_MANAGER = "taskfleet-operator"
+SCALE_MANAGER = "taskfleet-scale"
+CONTAINER = "worker"
+INJECTION_PREFIX = "taskfleet-worker-"
+QUEUE_LABEL = f"{GROUP}/queue"
+PAUSED = f"{GROUP}/paused"
+SPEC_HASH = f"{GROUP}/spec-hash"
+SECRET_HASH = f"{GROUP}/secret-hash"
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+class ConditionType(StrEnum):
+    """Conditions of a TaskQueue."""
+
+    READY = "Ready"
+    METRICS_AVAILABLE = "MetricsAvailable"
+    SCALING_ACTIVE = "ScalingActive"
+    SCALING_LIMITED = "ScalingLimited"
+    WORKERS_HEALTHY = "WorkersHealthy"
+
+
+class Reason(StrEnum):
+    """Stable reasons of conditions and events."""
+
+    RECONCILED = "Reconciled"
+    INVALID_SPEC = "InvalidSpec"
+    QUEUE_CONFLICT = "QueueConflict"
+    BROKER_SECRET_UNREADABLE = "BrokerSecretUnreadable"
+    QUEUE_DECLARED = "QueueDeclared"
+    QUEUE_DEGRADED = "QueueDegraded"
+    QUEUE_UNAVAILABLE = "QueueUnavailable"
+    STATISTICS_FRESH = "StatisticsFresh"
+    STATISTICS_UNREADABLE = "StatisticsUnreadable"
+    HEARTBEATS_UNREADABLE = "Partial"
+    SCALING = "Scaling"
+    PAUSED = "Paused"
+    PINNED = "Pinned"
+    DRY_RUN = "DryRun"
+    EXTERNAL = "External"
+    WITHIN_LIMITS = "WithinLimits"
+    AT_MAXIMUM = "AtMaximum"
+    AT_MINIMUM = "AtMinimum"
+    WORKERS_RUNNING = "WorkersRunning"
+    NO_WORKERS_NEEDED = "NoWorkersNeeded"
+    WORKERS_STARTING = "WorkersStarting"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    WORKERS_CRASHING = "WorkersCrashing"
+    WORKERS_REFUSED = "WorkersRefused"
+    SCALED_UP = "ScaledUp"
+    SCALED_DOWN = "ScaledDown"
+
+
+def get_child_name(queue_name: str) -> str:
+    """Name of the Deployment, ServiceAccount, Secret and PodDisruptionBudget of a TaskQueue."""
+    return f"{queue_name}-worker"
+
+
+def build_selector(name: str) -> dict[str, str]:
+    """The labels that select the worker pods of a TaskQueue; they never change."""
+    return {"app.kubernetes.io/name": "taskfleet-worker", QUEUE_LABEL: name}
+
+
+def get_selector_text(name: str) -> str:
+    """The same as one text, for status.selector."""
+    return ",".join(f"{key}={value}" for key, value in build_selector(name).items())
+
+
+def build_labels(name: str) -> dict[str, str]:
+    """The labels of all children of a TaskQueue."""
+    return {
+        **build_selector(name),
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/component": "worker",
+        "app.kubernetes.io/managed-by": "taskfleet-operator",
+    }

@@ -1,0 +1,191 @@
+"""From what was observed to what shall be written. Pure: no await, no clock, no logger, no client."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from taskfleet_core.scaling import Cause, Decision, Observation, decide
+from taskfleet_operator.children.deployment import build_deployment, is_paused
+from taskfleet_operator.children.disruption_budget import build_disruption_budget
+from taskfleet_operator.children.secret import build_secret, build_secret_hash
+from taskfleet_operator.children.service_account import build_service_account
+from taskfleet_operator.conditions import build_conditions, format_time
+from taskfleet_operator.names import Reason, get_selector_text
+from taskfleet_operator.observed import EventToSend, Observed, Plan, ScaleStep
+from taskfleet_operator.victims import build_costs, select_victims
+
+__all__ = ["build_plan"]
+
+# Looked at again after this time although nothing changed: idle time passes without an event.
+REQUEUE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """The replica side of a plan."""
+
+    fence: tuple[str, ...] = ()
+    unfence: tuple[str, ...] = ()
+    scale: ScaleStep | None = None
+
+
+def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> Plan:
+    """Everything that one reconcile writes. `at` is a monotonic clock in seconds, `now` the time for people."""
+    if observed.conflict_with or observed.credentials is None:
+        return _build_refusal(observed, now)
+    children = _build_children(observed, injection)
+    mode = _get_mode(observed)
+    decision = decide(_observe_scaling(observed, at), observed.queue.build_scaling_spec(), observed.memory)
+    change = _change_replicas(observed, decision) if mode in {Reason.SCALING, Reason.PINNED} else _Change()
+    return Plan(
+        apply=children,
+        fence=change.fence,
+        unfence=change.unfence,
+        scale=change.scale,
+        status=_build_status(observed, decision, mode, change.scale, now),
+        events=_build_events(observed, decision, change.scale),
+        memory=decision.memory,
+        requeue_after_seconds=REQUEUE_SECONDS if _is_moving(observed, decision) else None,
+    )
+
+
+def _build_refusal(observed: Observed, now: datetime) -> Plan:
+    """A TaskQueue that may not act: its workers, if any, stay as they are."""
+    conditions = build_conditions(observed, None, Reason.SCALING, now)
+    ready = conditions[0]
+    status = {**_counts(observed), "conditions": conditions}
+    events = (EventToSend("Warning", ready["reason"], ready["message"]),)
+    return Plan(status=status, events=events, memory=observed.memory)
+
+
+def _build_children(observed: Observed, injection: str) -> tuple[dict[str, Any], ...]:
+    assert observed.credentials is not None
+    queue = observed.queue
+    budget = build_disruption_budget(queue)
+    return (
+        build_service_account(queue),
+        build_secret(queue, observed.credentials),
+        build_deployment(queue, injection=injection, secret_hash=build_secret_hash(observed.credentials)),
+        *((budget,) if budget else ()),
+    )
+
+
+def _get_mode(observed: Observed) -> Reason:
+    if is_paused(observed.queue.metadata.annotations):
+        return Reason.PAUSED
+    scaling = observed.queue.spec.scaling
+    modes = {"DryRun": Reason.DRY_RUN, "External": Reason.EXTERNAL}
+    if scaling.mode in modes:
+        return modes[scaling.mode]
+    return Reason.SCALING if scaling.replicas is None else Reason.PINNED
+
+
+def _observe_scaling(observed: Observed, at: float) -> Observation:
+    statistics = observed.statistics
+    beats = observed.heartbeats
+    return Observation(
+        at=at,
+        ready=statistics.ready if statistics else None,
+        unacknowledged=statistics.unacknowledged if statistics else None,
+        replicas=get_replicas(observed),
+        ready_replicas=sum(beat["consuming"] for beat in beats) if beats is not None else _count_ready(observed),
+        idle_replicas=sum(beat["consuming"] and not beat["busy"] for beat in beats) if beats is not None else None,
+        busy_slots=sum(beat["busy"] for beat in beats) if beats is not None else None,
+        published=statistics.published if statistics else None,
+        completed=observed.completed,
+        run_seconds_sum=observed.run_seconds_sum,
+        startup_seconds=observed.startup_seconds,
+    )
+
+
+def get_replicas(observed: Observed) -> int:
+    """Replicas that the Deployment was asked for; a Deployment that does not exist yet has none."""
+    deployment = observed.deployment
+    return int(deployment["spec"].get("replicas", 0)) if deployment else 0
+
+
+def _count_ready(observed: Observed) -> int:
+    return sum(pod.is_ready and not pod.is_terminating for pod in observed.pods)
+
+
+def _change_replicas(observed: Observed, decision: Decision) -> _Change:
+    deployment = observed.deployment
+    present = get_replicas(observed)
+    if deployment is None or decision.cause is Cause.UNKNOWN or decision.replicas == present:
+        return _Change(unfence=tuple(observed.fenced))
+    version = deployment["metadata"]["resourceVersion"]
+    if decision.replicas > present:
+        return _Change(unfence=tuple(observed.fenced), scale=ScaleStep(decision.replicas, version))
+    return _shrink(observed, decision.replicas, present, version)
+
+
+def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Change:
+    """Fewer replicas: fence the victims, and scale once they have stopped taking tasks."""
+    alive = [pod for pod in observed.pods if not pod.is_terminating]
+    if not alive:
+        return _Change(unfence=tuple(observed.fenced), scale=ScaleStep(wanted, version))
+    beats = observed.heartbeats
+    if beats is None:
+        return _Change()  # who is busy cannot be known: nobody leaves
+    surplus = len(alive) - wanted
+    if surplus <= 0:  # pods of the last change are still to come or on their way out
+        return _Change(scale=ScaleStep(wanted, version)) if len(alive) < present else _Change()
+    worker = observed.queue.spec.worker
+    covered = worker.effective_grace_seconds >= worker.max_task_seconds
+    chosen = select_victims(observed.pods, beats, surplus, observed.fenced, may_be_busy=covered)
+    victims = {pod.uid for pod in chosen.victims}
+    unfence = tuple(observed.fenced - victims)
+    if not chosen.victims:
+        return _Change(unfence=unfence)
+    if not chosen.ready_to_leave:
+        return _Change(fence=tuple(sorted(victims)), unfence=unfence)
+    costs = build_costs(alive, beats, chosen.victims)
+    step = ScaleStep(len(alive) - len(victims), version, costs)
+    return _Change(fence=tuple(sorted(victims)), unfence=unfence, scale=step)
+
+
+def _counts(observed: Observed) -> dict[str, Any]:
+    statistics = observed.statistics
+    beats = observed.heartbeats
+    ready = sum(beat["consuming"] for beat in beats) if beats is not None else _count_ready(observed)
+    return {
+        "observedGeneration": observed.raw.get("metadata", {}).get("generation"),
+        "replicas": sum(not pod.is_terminating for pod in observed.pods),
+        "readyReplicas": ready,
+        "selector": get_selector_text(observed.queue.name),
+        "messages": {
+            "ready": statistics.ready if statistics else None,
+            "unacknowledged": statistics.unacknowledged if statistics else None,
+        },
+    }
+
+
+def _build_status(
+    observed: Observed, decision: Decision, mode: Reason, scale: ScaleStep | None, now: datetime
+) -> dict[str, Any]:
+    earlier = observed.raw.get("status") or {}
+    status = {
+        **_counts(observed),
+        "desiredReplicas": decision.replicas,
+        "lastScaleTime": earlier.get("lastScaleTime"),
+        "lastScaleReason": earlier.get("lastScaleReason"),
+        "conditions": build_conditions(observed, decision, mode, now),
+    }
+    if scale is not None and scale.replicas != get_replicas(observed):
+        status |= {"lastScaleTime": format_time(now), "lastScaleReason": decision.reason}
+    return {key: value for key, value in status.items() if value is not None}
+
+
+def _build_events(observed: Observed, decision: Decision, scale: ScaleStep | None) -> tuple[EventToSend, ...]:
+    present = get_replicas(observed)
+    if scale is None or scale.replicas == present:
+        return ()
+    reason = Reason.SCALED_UP if scale.replicas > present else Reason.SCALED_DOWN
+    return (EventToSend("Normal", reason, f"{present} -> {scale.replicas} replicas: {decision.reason}"),)
+
+
+def _is_moving(observed: Observed, decision: Decision) -> bool:
+    """Whether time alone may change the outcome: anything but an idle queue without workers."""
+    statistics = observed.statistics
+    empty = statistics is not None and not statistics.ready and not statistics.unacknowledged
+    return not (empty and not observed.pods and decision.replicas == 0 and get_replicas(observed) == 0)
