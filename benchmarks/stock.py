@@ -6,8 +6,8 @@ exists, with Celery's own declaration.
 
 import os
 
+from jobs import app
 from kombu import Queue
-from tests.support.workerapp.jobs import app
 
 QUEUE = os.environ["STOCK_QUEUE"]
 app.conf.update(

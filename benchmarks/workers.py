@@ -10,7 +10,7 @@ import amqp
 import httpx
 from celery import Celery
 from tests.support.processes import ManagedProcess, start_process
-from tests.support.stack import API_PREFIX, QueueOptions, Stack
+from tests.support.stack import API_PREFIX, WORKER_APP_DIRECTORY, QueueOptions, Stack
 
 from benchmarks.figures import Figure, say
 from benchmarks.servers import BENCH_QUEUE, ROOT, Broker, descendants, forget_records, resident_mib
@@ -62,7 +62,7 @@ def _run_ours(stack: Stack, broker: Broker, case: _Case) -> float:
         return _drain_rate(broker, QUEUE_OURS, worker.process)
     finally:
         stack.stop_workers(QUEUE_OURS)
-        stack.valkey.flush()
+        _check_results(stack)
 
 
 def _run_stock(stack: Stack, broker: Broker, case: _Case) -> float:
@@ -72,6 +72,7 @@ def _run_stock(stack: Stack, broker: Broker, case: _Case) -> float:
     process = start_process(
         [*command, "--without-mingle", "-l", "WARNING"],
         env={
+            "PYTHONPATH": str(WORKER_APP_DIRECTORY),
             "STOCK_BROKER_URL": stack.broker_url,
             "STOCK_REDIS_URL": stack.valkey.url,
             "STOCK_QUEUE": QUEUE_STOCK,
@@ -83,7 +84,15 @@ def _run_stock(stack: Stack, broker: Broker, case: _Case) -> float:
         return _drain_rate(broker, QUEUE_STOCK, process)
     finally:
         process.terminate()
-        stack.valkey.flush()
+        _check_results(stack)
+
+
+def _check_results(stack: Stack) -> None:
+    """Every task must have left its result, or the rate says nothing."""
+    keys = int(stack.valkey.command("DBSIZE").removeprefix(b":"))
+    stack.valkey.flush()
+    if keys < TASKS:
+        raise SystemExit(f"{TASKS} tasks ran and {keys} keys are in Valkey")
 
 
 def _fill(broker: Broker, queue: str, task: str) -> None:
