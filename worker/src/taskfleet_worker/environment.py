@@ -1,4 +1,4 @@
-"""How a worker process is started: the environment and the command line, used by local mode and mirrored by the operator.
+"""How a worker process is started: the environment and the command line, used by local mode.
 
 Pure: builds values, starts nothing. Everything that must beat the app's own configuration is in the environment;
 what Celery reads before a loader can speak is on the command line.

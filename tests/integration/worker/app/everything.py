@@ -1,0 +1,220 @@
+"""An unmodified Celery app with every kind of task the worker must cope with. Knows nothing of Taskfleet."""
+
+import os
+import pathlib
+import signal
+import time
+from typing import Any
+
+from celery import Celery, Task, shared_task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+app = Celery("everything", broker="amqp://nowhere", backend="redis://nowhere")
+app.conf.update(task_acks_late=False, worker_prefetch_multiplier=8, task_default_queue="ignored")
+
+TRACES = pathlib.Path(os.environ.get("TRACES", "/nonexistent"))
+
+
+def trace(name: str, word: str) -> int:
+    """Append a word to the file of this name; returns how many words it has."""
+    with (TRACES / name).open("a") as file:
+        file.write(word + "\n")
+    return len((TRACES / name).read_text().split())
+
+
+def wait_for(name: str, seconds: float = 60) -> None:
+    """Hold the task until the test makes a file."""
+    deadline = time.monotonic() + seconds
+    while not (TRACES / name).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@app.task
+def add(x: int, y: int = 1) -> int:
+    """Sum of two numbers."""
+    return x + y
+
+
+@app.task
+def noop() -> None:
+    return None
+
+
+@app.task
+def give(value: Any) -> Any:
+    return value
+
+
+@app.task
+def large(size: int) -> str:
+    return "x" * size
+
+
+@app.task
+def strange() -> Any:
+    import datetime
+    import decimal
+
+    return {"nan": float("nan"), "when": datetime.date(2024, 1, 2), "sum": decimal.Decimal("1.5"), "text": "a\ud800b"}
+
+
+@app.task(bind=True)
+def whoami(self: Task) -> dict[str, Any]:
+    return {"id": self.request.id, "attempt": self.request.get("taskfleet-attempt"), "pid": os.getpid()}
+
+
+@app.task
+def fail(message: str = "no") -> None:
+    raise ValueError(message)
+
+
+@app.task(ignore_result=True)
+def silent() -> int:
+    return 1
+
+
+@app.task(ignore_result=True)
+def silent_failure() -> None:
+    raise ValueError("quiet")
+
+
+@app.task(bind=True, ignore_result=True, max_retries=3)
+def silent_retry(self: Task, name: str) -> None:
+    if trace(name, "run") < 2:
+        raise self.retry(countdown=0)
+
+
+@app.task(bind=True)
+def progress(self: Task, steps: int) -> str:
+    for step in range(steps):
+        self.update_state(state="PROGRESS", meta={"current": step + 1, "total": steps})
+    return "done"
+
+
+@app.task(bind=True)
+def own_state(self: Task) -> None:
+    self.update_state(state="FAILURE", meta={"exc_type": "ValueError", "exc_message": ["mine"], "exc_module": "builtins"})
+    raise Ignore()
+
+
+@app.task
+def ignore() -> None:
+    raise Ignore("nothing to do")
+
+
+@app.task
+def reject() -> None:
+    raise Reject("no good", requeue=False)
+
+
+@app.task
+def reject_once(name: str) -> str:
+    if trace(name, "run") < 2:
+        raise Reject("again", requeue=True)
+    return "second"
+
+
+@app.task(bind=True, max_retries=5)
+def retry_in(self: Task, name: str, seconds: float, times: int = 1) -> int:
+    runs = trace(name, "run")
+    if runs <= times:
+        raise self.retry(countdown=seconds, exc=ValueError("not yet"))
+    return runs
+
+
+@app.task(autoretry_for=(ConnectionError,), max_retries=2, retry_backoff=False, default_retry_delay=0)
+def autoretry(name: str) -> None:
+    trace(name, "run")
+    raise ConnectionError("down")
+
+
+@app.task
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slept"
+
+
+@app.task
+def hold(name: str) -> str:
+    trace(name + ".started", "x")
+    wait_for(name)
+    trace(name + ".ended", "x")
+    return "released"
+
+
+@app.task(time_limit=1)
+def too_long() -> None:
+    time.sleep(30)
+
+
+@app.task(soft_time_limit=1)
+def softly() -> str:
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        return "cleaned up"
+    return "never"
+
+
+@app.task
+def die(name: str, times: int = 1) -> str:
+    """kill -9 of the process that runs it, the first times."""
+    if trace(name, "run") <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@app.task(bind=True)
+def replace(self: Task, x: int) -> Any:
+    raise self.replace(add.s(x, 10))
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task
+def note(*words: Any) -> None:
+    trace(str(words[-1]), "noted")
+
+
+@app.task
+def on_error(request: Any, exc: BaseException, traceback: Any) -> None:
+    trace(request.id, "errback")
+
+
+@app.task(rate_limit="20/s")
+def limited() -> None:
+    return None
+
+
+@app.task(track_started=True)
+def tracked(seconds: float) -> str:
+    time.sleep(seconds)
+    return "ok"
+
+
+@app.task
+def send_other(queue: str) -> str:
+    return str(add.apply_async((1, 2), queue=queue, ignore_result=True).id)
+
+
+@shared_task(name="shared")
+def shared(word: str) -> str:
+    return word.upper()
+
+
+class Counted(Task):
+    """A class-based task with hooks of its own."""
+
+    name = "counted"
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        trace(task_id, "before")
+
+    def run(self, x: int) -> int:
+        return x + 1
+
+
+app.register_task(Counted())

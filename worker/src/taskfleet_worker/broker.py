@@ -1,0 +1,128 @@
+"""Queues and broker options of a worker.
+
+The worker never declares its own queue: operator, API or local mode did. Messages to queues go through the default
+exchange, declared here as `topic` so that Celery's native delayed delivery takes over retries with a countdown on
+RabbitMQ (it refuses direct exchanges, and a delayed message would otherwise sit in the prefetch window).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kombu import Exchange, Queue, binding
+
+from . import _wire
+from .settings import WorkerSettings
+
+__all__ = ["build_queue", "build_transport_options", "is_redis", "patch_delayed_delivery", "use_queue"]
+
+logger = logging.getLogger("taskfleet.worker")
+
+DELIVERY_EXCHANGE = "celery_delayed_delivery"
+DELAY_LEVELS = 28
+VISIBILITY_MARGIN_SECONDS = 300
+QUORUM = {"x-queue-type": "quorum"}
+
+
+def is_redis(broker_url: str) -> bool:
+    """Whether the broker is Redis/Valkey rather than RabbitMQ."""
+    return broker_url.split("://", 1)[0] in {"redis", "rediss", "valkey", "valkeys", "sentinel"}
+
+
+def build_delay_binding(queue: str) -> Any:
+    """Binding of a queue at the end of the delayed-delivery exchanges.
+
+    One `*` for each of the 28 digits of a delay. Celery itself binds `#.<queue>`, which also takes the messages of
+    every queue whose name ends in `.<queue>`.
+    """
+    return binding(Exchange(DELIVERY_EXCHANGE, type="topic"), routing_key="*." * DELAY_LEVELS + queue)
+
+
+def build_queue(name: str, *, redis: bool, declares: bool) -> Queue:
+    """A queue on the default exchange."""
+    if redis:
+        return Queue(name, exchange=Exchange("", type="direct"), routing_key=name, no_declare=not declares)
+    return Queue(
+        name,
+        exchange=Exchange("", type="topic"),
+        routing_key=name,
+        queue_arguments=dict(QUORUM),
+        bindings=[build_delay_binding(name)],
+        no_declare=not declares,
+    )
+
+
+def build_transport_options(settings: WorkerSettings, *, redis: bool) -> dict[str, Any]:
+    """Options forced on the broker connection."""
+    if not redis:
+        # What a task sends (retries, chains, links) must be in the queue before its own message is acknowledged.
+        return {"confirm_publish": True}
+    queue = settings.queue
+    return {
+        "visibility_timeout": int(settings.longest_task_seconds) + VISIBILITY_MARGIN_SECONDS,
+        "unacked_key": _wire.UNACKED_KEY_PREFIX + queue,
+        "unacked_index_key": _wire.UNACKED_INDEX_KEY_PREFIX + queue,
+        "unacked_mutex_key": f"taskfleet:unacked-mutex:{queue}",
+    }
+
+
+def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
+    """Make the worker's queue the default one; queues it does not know are declared as Taskfleet declares them."""
+    mine = build_queue(settings.queue, redis=redis, declares=False)
+    others = [queue for queue in app.conf.task_queues or () if _is_routed(queue, settings.queue)]
+    app.conf.update(
+        task_queues=[mine, *others],
+        task_default_queue=settings.queue,
+        task_default_exchange="",
+        task_default_exchange_type="direct" if redis else "topic",
+        task_default_routing_key=settings.queue,
+        task_create_missing_queues=True,
+    )
+    for name in ("queues", "default_exchange", "router", "send_task_message"):
+        app.amqp.__dict__.pop(name, None)
+    queues = app.amqp.queues
+    queues.new_missing = lambda name: build_queue(name, redis=redis, declares=True)
+
+
+def _is_routed(queue: Any, own: str) -> bool:
+    """Whether a queue of the app's configuration needs its own exchange; plain ones are found by name."""
+    exchange = getattr(queue, "exchange", None)
+    return (
+        isinstance(queue, Queue)
+        and queue.name != own
+        and exchange is not None
+        and exchange.name not in ("", queue.name)
+        and exchange.type != "direct"
+    )
+
+
+def patch_delayed_delivery() -> None:
+    """Replace two functions of Celery's delayed delivery (RabbitMQ): the binding of queues, and the routing key."""
+    import celery.app.base as base
+    import celery.worker.consumer.delayed_delivery as delayed
+
+    delayed.bind_queue_to_native_delayed_delivery_exchange = _bind_queue
+    calculate = getattr(base, "calculate_routing_key", None)
+    if calculate is not None and not hasattr(calculate, "taskfleet"):
+
+        def calculate_routing_key(countdown: int, routing_key: str) -> str:
+            # Celery cuts 0.5 s to 0 and then refuses 0.
+            return str(calculate(max(1, countdown), routing_key))
+
+        calculate_routing_key.taskfleet = True  # type: ignore[attr-defined]
+        base.calculate_routing_key = calculate_routing_key
+
+
+def _bind_queue(connection: Any, queue: Queue, prefix: str | None = None) -> None:
+    if queue.exchange is not None and queue.exchange.name:
+        _original_bind(connection, queue)
+        return
+    bound = queue.bind(connection.default_channel)
+    bound.bind_to(DELIVERY_EXCHANGE, routing_key="*." * DELAY_LEVELS + queue.name)
+
+
+def _original_bind(connection: Any, queue: Queue) -> None:
+    from kombu.transport.native_delayed_delivery import bind_queue_to_native_delayed_delivery_exchange
+
+    bind_queue_to_native_delayed_delivery_exchange(connection, queue)

@@ -1,0 +1,147 @@
+"""Whether the worker takes new tasks: fenced by the operator, or on its way out after SIGTERM.
+
+A drain keeps the event loop, heartbeats and acknowledgements running until nothing is in hand. Celery's own warm
+shutdown goes on consuming, and its soft shutdown stops heartbeats and acknowledgements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from celery import signals
+from celery.platforms import EX_OK
+from celery.worker import state as worker_state
+
+from .loopcalls import LoopCalls
+from .reporting import reporter
+
+__all__ = ["Drain"]
+
+logger = logging.getLogger("taskfleet.worker")
+
+EX_TEMPFAIL = 75
+CLOSE_SECONDS = 3.0
+WATCHDOG_SECONDS = 2.0
+
+
+class Drain:
+    """State and steps of fencing and leaving; methods run in the event loop unless they say otherwise."""
+
+    def __init__(self, worker: Any, loop: LoopCalls, grace_seconds: float) -> None:
+        self.loop = loop
+        self._worker = worker
+        self._grace_seconds = grace_seconds
+        self._asked_at: float | None = None
+        self._fenced = False
+        self._consumes = True
+        self._idle_turns = 0
+        self._leaving = threading.Lock()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the worker is on its way out."""
+        return self._asked_at is not None
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the worker takes new tasks."""
+        return self._consumes and not self._fenced and not self.is_asked
+
+    def ask(self, *_: Any) -> None:
+        """Signal handler: start leaving. Only sets a flag, the loop does the rest."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self.loop.wake()
+
+    def ask_or_force(self, *_: Any) -> None:
+        """Signal handler of Ctrl-C: leave; a second one falls to Celery's cold shutdown."""
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGQUIT) or signal.SIG_DFL)
+        self.ask()
+
+    def set_fenced(self, fenced: bool) -> None:
+        """From the heartbeat's thread: take no new tasks, or take them again."""
+        if fenced != self._fenced:
+            self._fenced = fenced
+            self.loop.call(self.turn)
+
+    def turn(self) -> None:
+        """One look at what is wanted, each time the loop turns."""
+        consumer = getattr(self._worker, "consumer", None)
+        if consumer is None or consumer.task_consumer is None:
+            return
+        if self.is_asked or self._fenced:
+            if self._consumes:
+                self._stop_consuming(consumer)
+        elif not self._consumes:
+            self._consumes = True
+            consumer.task_consumer.consume()
+            logger.info("taking tasks again")
+        if self.is_asked:
+            self._leave_when_idle()
+
+    def prepare(self, consumer: Any) -> None:
+        """A connection was made, perhaps again: consume only if that is still wanted."""
+        self._consumes = True
+        if self.is_asked or self._fenced:
+            consumer.task_consumer.consume = _do_nothing
+            self._consumes = False
+
+    def _stop_consuming(self, consumer: Any) -> None:
+        self._consumes = False
+        consumer.task_consumer.cancel()
+        if self.is_asked:
+            logger.info("leaving: no new tasks, finishing %d", len(worker_state.active_requests))
+            signals.worker_shutting_down.send(sender=self._worker.hostname, sig="SIGTERM", how="Warm", exitcode=EX_OK)
+        else:
+            logger.info("fenced: no new tasks")
+
+    def _leave_when_idle(self) -> None:
+        busy = worker_state.reserved_requests or worker_state.active_requests or not reporter.is_idle
+        # One more turn after the last task: its acknowledgement is written by the loop.
+        self._idle_turns = 0 if busy else self._idle_turns + 1
+        if self._idle_turns >= 2:
+            worker_state.should_stop = EX_OK
+        elif self._is_over():
+            self.hand_back()
+
+    def _is_over(self, margin_seconds: float = 0.0) -> bool:
+        return self._asked_at is not None and time.monotonic() - self._asked_at > self._grace_seconds + margin_seconds
+
+    def check_grace(self) -> None:
+        """From the heartbeat's thread: a loop that is stuck in a task (solo pool) cannot end itself."""
+        if self._is_over(WATCHDOG_SECONDS):
+            self.hand_back()
+
+    def hand_back(self) -> None:
+        """The grace period is over: end the processes and let the broker have its messages back, once."""
+        if not self._leaving.acquire(blocking=False):
+            return
+        ids = [request.id for request in list(worker_state.reserved_requests)]
+        logger.warning("grace period over: handing back %d tasks: %s", len(ids), ", ".join(ids))
+        _kill_processes(self._worker.pool)
+        closing = threading.Thread(target=self._close_connection, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
+        logging.shutdown()
+        os._exit(EX_TEMPFAIL)
+
+    def _close_connection(self) -> None:
+        # On a Redis broker closing the channel puts the messages back; on AMQP the closed socket does.
+        with contextlib.suppress(Exception):
+            self._worker.consumer.connection.close()
+
+
+def _kill_processes(pool: Any) -> None:
+    for process in list(getattr(getattr(pool, "_pool", None), "_pool", None) or ()):
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def _do_nothing(*_: Any, **__: Any) -> None:
+    """In place of `consume` while no new tasks are wanted."""

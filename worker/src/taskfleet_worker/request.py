@@ -1,0 +1,142 @@
+"""Celery's request in the worker process, taught three things: acknowledge only what is recorded, report what no child
+reports (Ignore, Reject), and forget cancellations of earlier attempts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery.exceptions import Ignore, Reject, Retry
+from celery.worker import state as worker_state
+from celery.worker.request import Request as CeleryRequest
+
+from . import _wire, reporting
+from .events import StateEvent, build_error
+
+__all__ = ["AlreadyDone", "Counters", "Hooks", "build_request_class", "hooks"]
+
+REPLACED = "Replaced by new task"
+
+
+class AlreadyDone(Ignore):
+    """Raised before a task's code: this copy of the message has nothing left to do."""
+
+
+@dataclass
+class Counters:
+    """What this worker finished since its start."""
+
+    completed: int = 0
+    failed: int = 0
+    runtime_seconds_sum: float = 0.0
+
+
+class Hooks:
+    """What requests need of the worker; set by loader and boot steps."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.queue = ""
+        self.max_task_seconds: float | None = None
+        self.wake_loop: Any = None
+        # Whether a cancellation still stands for a later attempt: asked of the store, once per such message.
+        self.is_cancelled: Any = None
+        self.cancellations: dict[str, float] = {}
+
+
+hooks = Hooks()
+
+
+class _RequestMixin:
+    """Goes in front of whatever request class a task uses."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        info = self._delivery_info  # type: ignore[attr-defined]
+        if info["exchange"]:
+            # Came through the delayed-delivery exchanges: a retry must not be sent back to their end.
+            info["exchange"], info["routing_key"] = "", hooks.queue
+        hard, soft = self.time_limits  # type: ignore[has-type]
+        limit = hooks.max_task_seconds
+        if hard is not None and limit is not None and hard > limit:
+            self.time_limits = (limit, soft)
+
+    def revoked(self) -> bool:
+        """Whether the task is cancelled or expired; a cancellation of an earlier attempt does not count."""
+        task_id: str = self.id  # type: ignore[attr-defined]
+        if task_id in hooks.cancellations and self._is_later_attempt() and not hooks.is_cancelled(task_id):
+            hooks.cancellations.pop(task_id, None)
+            worker_state.revoked.discard(task_id)
+        return bool(super().revoked())  # type: ignore[misc]
+
+    def _is_later_attempt(self) -> bool:
+        attempt = self._request_dict.get(_wire.HEADER_ATTEMPT)  # type: ignore[attr-defined]
+        return isinstance(attempt, int) and attempt > 1
+
+    def acknowledge(self) -> None:
+        """Acknowledge once every change of the task that this process reported is recorded."""
+        if self.acknowledged:  # type: ignore[attr-defined]
+            return
+        if reporting.defer_until_recorded(self.id, super().acknowledge):  # type: ignore[misc,attr-defined]
+            return
+        counters, started = hooks.counters, self.time_start  # type: ignore[attr-defined]
+        counters.completed += 1
+        if started:
+            counters.runtime_seconds_sum += time.time() - started
+        super().acknowledge()  # type: ignore[misc]
+        if hooks.wake_loop is not None:
+            hooks.wake_loop()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Give the message back, or drop it once that is recorded."""
+        if not requeue and reporting.defer_until_recorded(self.id, lambda: super(_RequestMixin, self).reject(False)):  # type: ignore[misc,attr-defined]
+            return
+        super().reject(requeue)  # type: ignore[misc]
+        if hooks.wake_loop is not None:
+            hooks.wake_loop()
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Report what the pool did not: Ignore and a Reject that drops the message."""
+        exc = exc_info.exception
+        if isinstance(exc, ExceptionWithTraceback):
+            exc = exc.exc
+        if not isinstance(exc, (Ignore, Reject, Retry)):
+            hooks.counters.failed += 1
+        elif isinstance(exc, Reject):
+            if not exc.requeue:
+                self._report(_wire.FAILED, exc, exc_info)
+        elif isinstance(exc, Ignore) and not isinstance(exc, AlreadyDone) and str(exc) != REPLACED:
+            self._report(_wire.SUCCEEDED, None, None)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)  # type: ignore[misc]
+
+    def _report(self, state: str, exc: BaseException | None, exc_info: Any) -> None:
+        backend = self.task.backend  # type: ignore[attr-defined]
+        context = self._context  # type: ignore[attr-defined]
+        context._taskfleet_no_retry = True
+        event = StateEvent(state, time.time(), backend.taskfleet.host)
+        if self.time_start:  # type: ignore[attr-defined]
+            event.runtime_seconds = event.at - self.time_start  # type: ignore[attr-defined]
+        payload: Any = ""
+        if exc is not None:
+            event.error = build_error(exc, getattr(exc_info, "traceback", None))
+            if self.store_errors:  # type: ignore[attr-defined]
+                payload = backend.encode_failure(self.id, exc, context)  # type: ignore[attr-defined]
+        backend.report(backend.identify(context), event, payload, context)
+
+
+_classes: dict[type, type] = {}
+_lock = threading.Lock()
+
+
+def build_request_class(base: type = CeleryRequest) -> type:
+    """The task's own request class with ours in front; made once per class."""
+    if issubclass(base, _RequestMixin):
+        return base
+    with _lock:
+        if base not in _classes:
+            _classes[base] = type("Request", (_RequestMixin, base), {"__module__": __name__})
+        return _classes[base]
