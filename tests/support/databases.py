@@ -216,7 +216,7 @@ class MariaDB(DatabaseServer):
         _run(_as_user(self.system_user, command), self.folder)
         setup = self.folder / "setup.sql"
         setup.write_text(
-            f"CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';"
+            f"CREATE USER IF NOT EXISTS {USER}@'%' IDENTIFIED BY '{PASSWORD}';\n"
             f"GRANT ALL ON *.* TO {USER}@'%' WITH GRANT OPTION;\n"
         )
         setup.chmod(0o644)

@@ -3,11 +3,25 @@
 Every method is one transaction with a time limit and raises RecordsUnavailableError when the database does not answer.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
+from sqlalchemy import text
+
+from taskfleet_api.records import (
+    commanding,
+    migrating,
+    publishing,
+    querying,
+    queues,
+    recording,
+    retention,
+    schedules,
+    submitting,
+)
+from taskfleet_api.records.engine import Database, open_database
 from taskfleet_api.records.model import (
     ApplyResult,
     CancelOutcome,
@@ -22,21 +36,46 @@ from taskfleet_core.events import QueueRegistration, TaskEvent
 
 __all__ = ["Records", "open_records"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MIGRATION_TIMEOUT_SECONDS = 300
+
 
 class Records:
     """The records of one database. Made by `open_records`; safe for concurrent use within one event loop."""
 
+    def __init__(self, database: Database, republish_grace_seconds: float) -> None:
+        self.database = database
+        self._grace = timedelta(seconds=republish_grace_seconds)
+
+    async def _run(
+        self,
+        doing: str,
+        work: Callable[Concatenate[Database, P], Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self.database.run(doing, lambda: work(self.database, *args, **kwargs))
+
     async def close(self) -> None:
         """Close every connection; the object is of no use afterwards."""
-        raise NotImplementedError
+        await self.database.close()
 
     async def migrate(self) -> None:
         """Bring the schema to the newest revision; replicas that start together wait for one another."""
-        raise NotImplementedError
+        await self.database.run(
+            "migrating", lambda: migrating.migrate(self.database), timeout_seconds=MIGRATION_TIMEOUT_SECONDS
+        )
 
     async def ping(self) -> None:
         """Return if the database answers."""
-        raise NotImplementedError
+
+        async def ask() -> None:
+            async with self.database.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+
+        await self.database.run("asking", ask)
 
     # Submitting
 
@@ -45,7 +84,9 @@ class Records:
 
         With `atomic` a used idempotency key raises KeyConflictError and nothing is recorded.
         """
-        raise NotImplementedError
+        for task in tasks:
+            submitting.check_task(task)
+        return await self._run("recording submissions", submitting.insert_tasks, tasks, self._grace, atomic=atomic)
 
     # Publishing
 
@@ -53,111 +94,119 @@ class Records:
         self, ids: Sequence[UUID], attempts: int | Mapping[UUID, int] = 1, *, now: datetime | None = None
     ) -> int:
         """Note that the messages of these attempts are confirmed by the broker; never moves a task backwards."""
-        raise NotImplementedError
+        now = now or datetime.now(UTC)
+        return await self._run("marking tasks queued", publishing.mark_queued, ids, attempts, now)
 
     async def claim_due(self, now: datetime, limit: int, lease_seconds: float) -> list[TaskRecord]:
         """Scheduled, pending and retrying tasks that are due; no other caller gets them for `lease_seconds`."""
-        raise NotImplementedError
+        return await self._run("claiming due tasks", publishing.claim_due, now, limit, lease_seconds)
 
     async def expire_due(self, now: datetime, limit: int) -> list[tuple[UUID, str]]:
         """Expire open tasks that no worker runs and whose time is over; returns their ids and queues."""
-        raise NotImplementedError
+        return await self._run("expiring tasks", publishing.expire_due, now, limit)
 
     async def backlog(self, limit: int = 100_001) -> int:
         """How many tasks are accepted but not yet published, counted up to `limit`."""
-        raise NotImplementedError
+        return await self._run("counting the backlog", publishing.count_backlog, limit)
 
     # Recording
 
     async def apply_events(self, events: Sequence[TaskEvent]) -> ApplyResult:
         """Bring the records up to what the events say. Idempotent, in any order, never backwards."""
-        raise NotImplementedError
+        return await self.database.run(
+            "applying events", lambda: recording.apply_events(self.database, events, datetime.now(UTC))
+        )
 
     # Reading
 
     async def get(self, task_id: UUID) -> TaskRecord | None:
         """The record with its earlier attempts."""
-        raise NotImplementedError
+        return await self._run("reading a task", querying.fetch_record, task_id)
 
     async def get_many(self, ids: Sequence[UUID]) -> dict[UUID, TaskRecord]:
         """The records that exist, without their earlier attempts."""
-        raise NotImplementedError
+        return await self._run("reading tasks", querying.fetch_many, ids)
 
     async def list_tasks(self, wanted: TaskFilter, cursor: str | None = None, limit: int = 50) -> Page:
         """One page, newest first. Raises InvalidInputError for a cursor of another filter."""
-        raise NotImplementedError
+        return await self._run("listing tasks", querying.list_tasks, wanted, cursor, limit)
 
     async def queue_counts(self) -> dict[str, dict[str, int]]:
         """Per queue, how many tasks are in each open state and dead."""
-        raise NotImplementedError
+        return await self._run("counting tasks", querying.count_queues)
 
     # Commanding
 
     async def cancel(self, task_id: UUID, *, now: datetime | None = None) -> CancelOutcome:
         """Cancel what is not published yet; ask for the cancellation of what is."""
-        raise NotImplementedError
+        now = now or datetime.now(UTC)
+        return await self._run("cancelling a task", commanding.cancel, task_id, now)
 
     async def finish_cancelled(self, task_id: UUID, *, now: datetime | None = None) -> bool:
         """Make an open task that no worker runs `cancelled`; whether it was so."""
-        raise NotImplementedError
+        now = now or datetime.now(UTC)
+        return await self._run("cancelling a task", commanding.finish_cancelled, task_id, now)
 
     async def start_attempt(self, ids: Sequence[UUID], now: datetime) -> list[TaskRecord]:
         """Start the next attempt of failed, dead, cancelled and expired tasks; others are left out of the answer."""
-        raise NotImplementedError
+        return await self._run("starting attempts", commanding.start_attempt, ids, now, self._grace)
 
     async def dead_ids(self, queue: str, limit: int) -> list[UUID]:
         """The oldest dead tasks of a queue."""
-        raise NotImplementedError
+        return await self._run("reading dead tasks", commanding.fetch_dead_ids, queue, limit)
 
     async def purge_dead(self, queue: str) -> int:
         """Delete the dead tasks of a queue, in batches; how many there were."""
-        raise NotImplementedError
+        purged = 0
+        while count := await self._run("purging", commanding.purge_dead, queue):
+            purged += count
+        return purged
 
     async def stale_open(self, queue: str, older_than: datetime, limit: int) -> list[TaskRecord]:
         """Published tasks that are not final and of which nothing was heard since `older_than`."""
-        raise NotImplementedError
+        return await self._run("reading stale tasks", commanding.fetch_stale, queue, older_than, limit)
 
     async def republish(
         self, ids: Sequence[UUID], now: datetime, *, older_than: datetime | None = None
     ) -> list[TaskRecord]:
         """Start the next attempt, due now, of published open tasks (still stale, if `older_than` is given)."""
-        raise NotImplementedError
+        return await self._run("starting attempts", commanding.republish, ids, now, older_than)
 
     # Retention
 
     async def delete_finished(self, older_than: datetime, limit: int) -> int:
         """Delete one batch of tasks that finished before; with attempts, labels and keys. How many."""
-        raise NotImplementedError
+        return await self._run("deleting old tasks", retention.delete_finished, older_than, limit)
 
     async def delete_keys(self, older_than: datetime, limit: int) -> int:
         """Delete one batch of idempotency keys used before."""
-        raise NotImplementedError
+        return await self._run("deleting old keys", retention.delete_keys, older_than, limit)
 
     async def delete_ticks(self, older_than: datetime, limit: int) -> int:
         """Delete one batch of schedule ticks noted before."""
-        raise NotImplementedError
+        return await self._run("deleting old ticks", retention.delete_ticks, older_than, limit)
 
     # Schedules
 
     async def put_schedule(self, schedule: ScheduleRecord) -> bool:
         """Create or replace; whether it was created. Keeps created_at and the last tick of the existing one."""
-        raise NotImplementedError
+        return await self._run("saving a schedule", schedules.put_schedule, schedule)
 
     async def get_schedule(self, schedule_id: str) -> ScheduleRecord | None:
         """The schedule, if there is one."""
-        raise NotImplementedError
+        return await self._run("reading a schedule", schedules.fetch_schedule, schedule_id)
 
     async def list_schedules(self, after: str | None = None, limit: int = 100) -> list[ScheduleRecord]:
         """Schedules by id, those behind `after`."""
-        raise NotImplementedError
+        return await self._run("reading schedules", schedules.list_schedules, after, limit)
 
     async def delete_schedule(self, schedule_id: str) -> bool:
         """Delete it; whether there was one."""
-        raise NotImplementedError
+        return await self._run("deleting a schedule", schedules.delete_schedule, schedule_id)
 
     async def claim_ticks(self, now: datetime, limit: int = 100) -> list[ScheduleRecord]:
         """Unpaused schedules whose next tick is due. No claim is held: `insert_tick_tasks` decides."""
-        raise NotImplementedError
+        return await self._run("reading due schedules", schedules.fetch_due_schedules, now, limit)
 
     async def insert_tick_tasks(
         self, schedule_id: str, tick_at: datetime, next_at: datetime | None, task: NewTask | None
@@ -166,29 +215,35 @@ class Records:
 
         Without a task the ticks up to `tick_at` are skipped.
         """
-        raise NotImplementedError
+        if task is not None:
+            submitting.check_task(task)
+        return await self._run(
+            "recording a tick", schedules.insert_tick_tasks, schedule_id, tick_at, next_at, task, self._grace
+        )
 
     # The copy of registry and catalog
 
     async def save_queues(self, registrations: Sequence[QueueRegistration]) -> None:
         """Create or replace the copies of these registrations."""
-        raise NotImplementedError
+        now = datetime.now(UTC)
+        return await self._run("saving queues", queues.save_queues, registrations, now)
 
     async def load_queues(self) -> list[QueueRegistration]:
         """Every registration that was saved."""
-        raise NotImplementedError
+        return await self._run("reading queues", queues.load_queues)
 
     async def delete_queue(self, queue: str) -> bool:
         """Forget a queue and its catalog; whether it was known."""
-        raise NotImplementedError
+        return await self._run("deleting a queue", queues.delete_queue, queue)
 
     async def save_catalog(self, queue: str, catalog: Mapping[str, Any]) -> None:
         """Create or replace the copy of the task names and parameter schemas of a queue."""
-        raise NotImplementedError
+        now = datetime.now(UTC)
+        await self._run("saving a catalog", queues.save_catalog, queue, catalog, now)
 
     async def load_catalogs(self) -> dict[str, dict[str, Any]]:
         """The catalogs by queue."""
-        raise NotImplementedError
+        return await self._run("reading catalogs", queues.load_catalogs)
 
 
 async def open_records(
@@ -198,5 +253,10 @@ async def open_records(
     timeout_seconds: float = 10.0,
     republish_grace_seconds: float = 10.0,
 ) -> Records:
-    """Connect lazily to the database of a `postgresql://`, `mysql://` or `sqlite:///path` URL."""
-    raise NotImplementedError
+    """Connect lazily to the database of a `postgresql://`, `mysql://` or `sqlite:///path` URL.
+
+    No call takes much longer than `timeout_seconds`. What is accepted but not marked as queued
+    `republish_grace_seconds` later is published by the sweeper.
+    """
+    database = open_database(url, pool_size=pool_size, timeout_seconds=timeout_seconds)
+    return Records(database, republish_grace_seconds)

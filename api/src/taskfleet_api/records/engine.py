@@ -1,0 +1,250 @@
+"""Connections: URLs to engines, transactions with a time limit, retries after deadlocks, and one mapping of errors.
+
+PostgreSQL's hot paths speak asyncpg directly through the same pool; SQLite has one writing connection per process.
+"""
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from taskfleet_core.errors import InvalidInputError, RecordsUnavailableError, TaskfleetError
+
+__all__ = ["Database", "build_async_url", "open_database"]
+
+T = TypeVar("T")
+
+DRIVERS = {
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "mysql": "mysql+aiomysql",
+    "mariadb": "mariadb+aiomysql",
+    "sqlite": "sqlite+aiosqlite",
+}
+
+MAX_TRIES = 5
+"""How often a transaction that was chosen as a deadlock victim is tried."""
+
+DEADLOCK_SQLSTATES = {"40001", "40P01"}
+DEADLOCK_NUMBERS = {1205, 1213, 1020}
+# Connection trouble, resources, operator intervention (cancelled by a time limit, shutdown), system errors.
+UNAVAILABLE_SQLSTATES = ("08", "53", "57", "58", "25P03")
+
+
+def build_async_url(url: str) -> URL:
+    """The SQLAlchemy URL with the asynchronous driver; raises InvalidInputError for what no driver here speaks."""
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise InvalidInputError("the database URL cannot be parsed") from error
+    family = parsed.drivername.split("+", maxsplit=1)[0]
+    if family not in DRIVERS:
+        raise InvalidInputError(f"unknown database {family!r}: use postgresql, mysql or sqlite")
+    if family == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise InvalidInputError("SQLite needs a file: sqlite:///path/to/records.sqlite")
+    return parsed.set(drivername=DRIVERS[family])
+
+
+def _take_tls(url: URL) -> tuple[URL, dict[str, Any]]:
+    """Translate libpq's `sslmode` and MySQL's `ssl-mode` of the URL for the driver."""
+    query = dict(url.query)
+    mode = str(query.pop("sslmode", query.pop("ssl-mode", query.pop("ssl_mode", "")))).lower().replace("-", "_")
+    url = url.set(query=query)
+    if not mode or mode in ("disable", "disabled"):
+        return url, {}
+    if url.drivername.startswith("postgresql"):
+        return url, {"ssl": mode.replace("_", "-")}
+    context = ssl.create_default_context()
+    if not mode.startswith("verify"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return url, {"ssl": context}
+
+
+class Database:
+    """The engines of one database and the rules that every statement follows."""
+
+    def __init__(self, write: AsyncEngine, read: AsyncEngine, timeout_seconds: float) -> None:
+        self.write = write
+        self.read = read
+        self.timeout_seconds = timeout_seconds
+        self.is_postgresql = write.dialect.name == "postgresql"
+        self.is_mysql = write.dialect.name in ("mysql", "mariadb")
+        self.is_sqlite = write.dialect.name == "sqlite"
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.write.dispose()
+        if self.read is not self.write:
+            await self.read.dispose()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[AsyncConnection]:
+        """A writing transaction."""
+        async with self.write.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[AsyncConnection]:
+        """A connection for reading."""
+        async with self.read.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def raw(self, *, transaction: bool = True) -> AsyncGenerator[Any]:
+        """The asyncpg connection itself, in a transaction unless one statement is all (it commits by itself).
+
+        A connection whose state is unknown (cancelled, broken) is thrown away, never waited for.
+        """
+        async with self.write.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            assert raw is not None
+            try:
+                if transaction:
+                    await raw.execute("BEGIN")
+                yield raw
+                if transaction:
+                    await raw.execute("COMMIT")
+            except (asyncpg.PostgresError, TaskfleetError):
+                if transaction and not raw.is_closed():
+                    await raw.execute("ROLLBACK")
+                raise
+            except BaseException:
+                raw.terminate()
+                await connection.invalidate()
+                raise
+
+    async def run(self, doing: str, work: Callable[[], Awaitable[T]], *, timeout_seconds: float | None = None) -> T:
+        """Do one transaction's work in bounded time, again after a deadlock; map what the database throws."""
+        try:
+            async with asyncio.timeout(timeout_seconds or self.timeout_seconds):
+                return await _retry_deadlocks(work)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            raise RecordsUnavailableError(f"the database does not answer ({doing}: {describe(error)})") from error
+
+
+async def _retry_deadlocks(work: Callable[[], Awaitable[T]]) -> T:
+    for number in range(1, MAX_TRIES):
+        try:
+            return await work()
+        except Exception as error:
+            if not is_deadlock(error):
+                raise
+        await asyncio.sleep(random.uniform(0, 0.02 * number))
+    return await work()
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what the driver said underneath."""
+    found: list[BaseException] = [error]
+    if isinstance(error, exc.DBAPIError) and error.orig is not None:
+        found.append(error.orig)
+    cause = found[-1].__cause__
+    if cause is not None:
+        found.append(cause)
+    return found
+
+
+def _sqlstate(error: BaseException) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
+
+
+def is_deadlock(error: BaseException) -> bool:
+    """Whether the database undid this transaction in favour of another one."""
+    for item in _chain(error):
+        if _sqlstate(item) in DEADLOCK_SQLSTATES:
+            return True
+        if isinstance(item, exc.DBAPIError) and item.orig is not None and item.orig.args[:1]:
+            code = item.orig.args[0]
+            if isinstance(code, int) and code in DEADLOCK_NUMBERS:
+                return True
+    return False
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the error means that the database cannot be reached or does not keep up."""
+    if isinstance(error, TaskfleetError):
+        return False
+    if isinstance(error, OSError | TimeoutError | exc.TimeoutError | asyncpg.InterfaceError):
+        return True
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    if any(_sqlstate(item).startswith(UNAVAILABLE_SQLSTATES) for item in _chain(error)):
+        return True
+    return isinstance(error, exc.OperationalError | exc.InterfaceError) or is_deadlock(error)
+
+
+def describe(error: BaseException) -> str:
+    """The kind of error in one word; never its text, which may hold addresses or data."""
+    return type(_chain(error)[-1]).__name__
+
+
+def open_database(url: str, *, pool_size: int, timeout_seconds: float) -> Database:
+    """Build the engines; nothing is connected yet."""
+    parsed, connect_args = _take_tls(build_async_url(url))
+    options: dict[str, Any] = {"hide_parameters": True, "pool_timeout": timeout_seconds, "pool_recycle": 1800}
+    if parsed.drivername.startswith("sqlite"):
+        return _open_sqlite(parsed, pool_size, timeout_seconds, options)
+    options |= {"pool_size": pool_size, "max_overflow": 0}
+    if parsed.drivername.startswith("postgresql"):
+        milliseconds = str(int(timeout_seconds * 1000))
+        connect_args |= {
+            "timeout": min(timeout_seconds, 5.0),
+            "command_timeout": timeout_seconds,
+            "server_settings": {
+                "application_name": "taskfleet-api",
+                "statement_timeout": milliseconds,
+                "lock_timeout": milliseconds,
+                "idle_in_transaction_session_timeout": str(int(timeout_seconds * 2000)),
+                "jit": "off",
+            },
+        }
+        engine = create_async_engine(parsed, connect_args=connect_args, **options)
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    else:
+        connect_args |= {"connect_timeout": min(timeout_seconds, 5.0), "charset": "utf8mb4"}
+        # No gap locks: with MySQL's default level concurrent inserts of idempotency keys deadlock.
+        options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
+        engine = create_async_engine(parsed, connect_args=connect_args, **options)
+    return Database(engine, engine, timeout_seconds)
+
+
+def _refuse_closed(adapted: Any, _record: Any, _proxy: Any) -> None:
+    """asyncpg knows at once when its server is gone: such a connection is replaced without a round trip."""
+    if adapted.driver_connection.is_closed():
+        raise exc.DisconnectionError
+
+
+def _open_sqlite(url: URL, pool_size: int, timeout_seconds: float, options: dict[str, Any]) -> Database:
+    connect_args = {"timeout": timeout_seconds}
+    write = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect_args, **options)
+    read = create_async_engine(url, pool_size=pool_size, max_overflow=0, connect_args=connect_args, **options)
+    for engine, begin in ((write, "BEGIN IMMEDIATE"), (read, "BEGIN")):
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _build_begin(begin))
+    return Database(write, read, timeout_seconds)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; the "begin" event does
+    cursor = connection.cursor()
+    # FULL: a commit survives a power cut, as on the servers; NORMAL would only survive the process.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-32000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _build_begin(statement: str) -> Callable[[Any], None]:
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin

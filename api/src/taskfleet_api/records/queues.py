@@ -1,0 +1,69 @@
+"""The copy of the queue registry and of the task catalogs, from which the API serves while Redis is empty or away."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.mysql import insert as mysql_insert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from taskfleet_api.records.engine import Database
+from taskfleet_api.records.tables import queues
+from taskfleet_api.records.texts import encode_json
+from taskfleet_core.events import QueueRegistration
+
+__all__ = ["delete_queue", "load_catalogs", "load_queues", "save_catalog", "save_queues"]
+
+
+def _build_upsert(database: Database, column: str) -> Any:
+    """Insert, or replace one column and the time."""
+    if database.is_mysql:
+        statement = mysql_insert(queues)
+        new = statement.inserted
+        return statement.on_duplicate_key_update({column: new[column], "updated_at": new.updated_at})
+    insert = postgresql_insert(queues) if database.is_postgresql else sqlite_insert(queues)
+    replaced = {column: insert.excluded[column], "updated_at": insert.excluded.updated_at}
+    return insert.on_conflict_do_update(index_elements=["queue"], set_=replaced)
+
+
+async def save_queues(database: Database, registrations: Sequence[QueueRegistration], now: datetime) -> None:
+    """Create or replace registrations."""
+    rows = [
+        {"queue": item["queueName"], "registration": encode_json(item), "updated_at": now}
+        for item in sorted(registrations, key=lambda item: item["queueName"])
+    ]
+    if rows:
+        async with database.begin() as connection:
+            await connection.execute(_build_upsert(database, "registration"), rows)
+
+
+async def load_queues(database: Database) -> list[QueueRegistration]:
+    """Every registration."""
+    query = select(queues.c.registration).where(queues.c.registration.is_not(None)).order_by(queues.c.queue)
+    async with database.connect() as connection:
+        texts = (await connection.execute(query)).scalars().all()
+    return [cast(QueueRegistration, json.loads(text)) for text in texts]
+
+
+async def delete_queue(database: Database, queue: str) -> bool:
+    """Forget a queue."""
+    async with database.begin() as connection:
+        return (await connection.execute(delete(queues).where(queues.c.queue == queue))).rowcount > 0
+
+
+async def save_catalog(database: Database, queue: str, catalog: Mapping[str, Any], now: datetime) -> None:
+    """Create or replace a catalog."""
+    row = {"queue": queue, "catalog": encode_json(dict(catalog)), "updated_at": now}
+    async with database.begin() as connection:
+        await connection.execute(_build_upsert(database, "catalog"), [row])
+
+
+async def load_catalogs(database: Database) -> dict[str, dict[str, Any]]:
+    """Catalogs by queue."""
+    query = select(queues.c.queue, queues.c.catalog).where(queues.c.catalog.is_not(None)).order_by(queues.c.queue)
+    async with database.connect() as connection:
+        rows = (await connection.execute(query)).all()
+    return {queue: json.loads(text) for queue, text in rows}

@@ -1,0 +1,277 @@
+"""Applying events: lock the rows, merge by the pure rules, write back what changed, in one transaction."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, case, select, update
+from sqlalchemy.dialects.mysql import insert as mysql_insert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from taskfleet_api.records.archiving import archive_attempts, write_attempts
+from taskfleet_api.records.engine import Database
+from taskfleet_api.records.merging import Attempt, Known, Merged, Observation, merge, parse_event
+from taskfleet_api.records.model import ApplyResult
+from taskfleet_api.records.tables import task_attempts, tasks
+from taskfleet_api.records.texts import chunked, decode_retry
+from taskfleet_core.states import TaskState
+
+__all__ = ["apply_events"]
+
+_VIEW_FIELDS = (
+    "attempt",
+    "position",
+    "state",
+    "retries",
+    "started_at",
+    "finished_at",
+    "worker",
+    "worker_at",
+    "runtime_seconds",
+    "deliveries",
+    "progress_count",
+)
+_KNOWN_COLUMNS = (
+    tasks.c.id,
+    *(tasks.c[name] for name in _VIEW_FIELDS),
+    tasks.c.due_at,
+    tasks.c.created_at,
+    tasks.c.origin,
+    tasks.c.retry,
+    tasks.c.cancel_requested,
+    tasks.c.args.is_(None).label("needs_args"),
+)
+_KNOWN_NAMES = ", ".join(["id", *_VIEW_FIELDS, "due_at", "created_at", "origin", "retry", "cancel_requested"])
+_LOCK = (
+    f"SELECT {_KNOWN_NAMES}, args IS NULL AS needs_args FROM tasks WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+)
+
+# Columns that are always written, with their array types on PostgreSQL.
+_WRITTEN = {
+    "state": "text",
+    "position": "int8",
+    "attempt": "int4",
+    "retries": "int4",
+    "due_at": "timestamptz",
+    "started_at": "timestamptz",
+    "finished_at": "timestamptz",
+    "worker": "text",
+    "worker_at": "timestamptz",
+    "runtime_seconds": "float8",
+    "deliveries": "int4",
+    "progress_count": "int8",
+    "created_at": "timestamptz",
+}
+# Columns that may be large: left alone unless the flag is set.
+_GUARDED = {
+    "result": ("text", "moved"),
+    "result_omitted_bytes": ("int8", "moved"),
+    "error": ("text", "moved"),
+    "progress": ("text", "progressed"),
+    "args": ("text", "has_args"),
+    "kwargs": ("text", "has_args"),
+}
+_FLAGS = ("moved", "progressed", "has_args", "archive")
+
+
+def _build_write() -> str:
+    kinds = {
+        "id": "uuid",
+        **_WRITTEN,
+        **{name: kind for name, (kind, _) in _GUARDED.items()},
+        **dict.fromkeys(_FLAGS, "bool"),
+    }
+    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds.values(), start=1))
+    sets = [f"{name} = new.{name}" for name in _WRITTEN]
+    sets += [
+        f"{name} = CASE WHEN new.{flag} THEN new.{name} ELSE tasks.{name} END" for name, (_, flag) in _GUARDED.items()
+    ]
+    return (
+        f"UPDATE tasks SET {', '.join(sets)}, "
+        "published_at = CASE WHEN new.archive THEN NULL ELSE tasks.published_at END, "
+        f"updated_at = ${len(kinds) + 1} FROM unnest({arrays}) AS new({', '.join(kinds)}) WHERE tasks.id = new.id"
+    )
+
+
+_WRITE = _build_write()
+_UPDATE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("key"))
+    .values(
+        **{name: bindparam(f"new_{name}") for name in _WRITTEN},
+        **{
+            name: case(
+                (bindparam(f"new_{flag}", type_=tasks.c.cancel_requested.type), bindparam(f"new_{name}")),
+                else_=tasks.c[name],
+            )
+            for name, (_, flag) in _GUARDED.items()
+        },
+        published_at=case(
+            (bindparam("new_archive", type_=tasks.c.cancel_requested.type), None), else_=tasks.c.published_at
+        ),
+        updated_at=bindparam("new_updated_at"),
+    )
+)
+
+
+async def apply_events(database: Database, events: Sequence[Mapping[str, Any]], now: datetime) -> ApplyResult:
+    """Apply a batch; see Records.apply_events."""
+    seen: dict[UUID, list[Observation]] = defaultdict(list)
+    malformed = 0
+    for event in events:
+        observation = parse_event(event)
+        if observation is None:
+            malformed += 1
+        else:
+            seen[observation.id].append(observation)
+    if not seen:
+        return ApplyResult(malformed=malformed)
+    async with database.begin() as connection:
+        known, created = await _fetch_known(connection, database, seen, now)
+        merged = [merge(item, seen[item.id]) for item in known]
+        await _write(connection, database, merged, known, now)
+    changed = tuple(item.id for item in merged if item.changed or item.earlier)
+    return ApplyResult(
+        applied=changed,
+        created=created,
+        retry_scheduled=tuple(item.id for item in merged if item.retry_scheduled),
+        finished=tuple(item.id for item in merged if item.finished),
+        malformed=malformed,
+    )
+
+
+async def _fetch_known(
+    connection: AsyncConnection, database: Database, seen: Mapping[UUID, list[Observation]], now: datetime
+) -> tuple[list[Known], tuple[UUID, ...]]:
+    """Lock what is on record of the tasks; tasks never seen get an empty row first."""
+    known = await _lock(connection, database, sorted(seen))
+    found = {item.id for item in known}
+    unseen = sorted(seen.keys() - found)
+    created: tuple[UUID, ...] = ()
+    if unseen:
+        await _insert_unseen(connection, database, [seen[task_id] for task_id in unseen], now)
+        fresh = await _lock(connection, database, unseen)
+        # Position 0 = made just now; otherwise another replica was faster and has applied its events already.
+        created = tuple(item.id for item in fresh if item.current.position == 0)
+        known += fresh
+    await _add_archived(connection, known, seen)
+    return known, created
+
+
+async def _lock(connection: AsyncConnection, database: Database, ids: Sequence[UUID]) -> list[Known]:
+    if database.is_postgresql:
+        # Through SQLAlchemy, which begins the transaction that the driver's connection is in from then on.
+        return [_build_known(tuple(row)) for row in await connection.exec_driver_sql(_LOCK, (ids,))]
+    known: list[Known] = []
+    for part in chunked(ids, 500):
+        query = select(*_KNOWN_COLUMNS).where(tasks.c.id.in_(part)).order_by(tasks.c.id).with_for_update()
+        known += [_build_known(tuple(row)) for row in await connection.execute(query)]
+    return known
+
+
+async def _get_raw(connection: AsyncConnection) -> Any:
+    return (await connection.get_raw_connection()).driver_connection
+
+
+def _build_known(row: Sequence[Any]) -> Known:
+    task_id, *view, due_at, created_at, origin, retry, cancel_requested, needs_args = row
+    current = Attempt(**dict(zip(_VIEW_FIELDS, view, strict=True)), due_at=due_at, source="task")
+    return Known(task_id, current, created_at, origin, decode_retry(retry), bool(cancel_requested), bool(needs_args))
+
+
+async def _add_archived(
+    connection: AsyncConnection, known: Iterable[Known], seen: Mapping[UUID, list[Observation]]
+) -> None:
+    """Events of an earlier attempt belong to its archived row; they are rare."""
+    late = {item.id: item for item in known if any(one.attempt < item.current.attempt for one in seen[item.id])}
+    columns = [task_attempts.c[name] for name in _VIEW_FIELDS]
+    for part in chunked(sorted(late), 500):
+        query = select(task_attempts.c.task_id, *columns).where(task_attempts.c.task_id.in_(part)).with_for_update()
+        for task_id, *view in await connection.execute(query):
+            attempt = Attempt(**dict(zip(_VIEW_FIELDS, view, strict=True)), source="archive")
+            late[task_id].archived[attempt.attempt] = attempt
+
+
+async def _insert_unseen(
+    connection: AsyncConnection, database: Database, groups: Sequence[list[Observation]], now: datetime
+) -> None:
+    rows = [
+        {
+            "id": group[0].id,
+            "queue": group[0].queue,
+            "task": group[0].task,
+            "state": TaskState.PENDING,
+            "position": 0,
+            "attempt": 1,
+            "retries": 0,
+            "progress_count": 0,
+            "deliveries": 0,
+            "created_at": min(item.at for item in group),
+            "updated_at": now,
+            "origin": "celery",
+            "cancel_requested": False,
+            "principal": "",
+        }
+        for group in groups
+    ]
+    statement: Any
+    if database.is_mysql:
+        statement = mysql_insert(tasks)
+        statement = statement.on_duplicate_key_update(id=statement.inserted.id)
+    elif database.is_postgresql:
+        statement = postgresql_insert(tasks).on_conflict_do_nothing()
+    else:
+        statement = sqlite_insert(tasks).on_conflict_do_nothing()
+    await connection.execute(statement, rows)
+
+
+async def _write(
+    connection: AsyncConnection, database: Database, merged: Sequence[Merged], known: Sequence[Known], now: datetime
+) -> None:
+    changed = sorted((item for item in merged if item.changed), key=lambda item: item.id)
+    await archive_attempts(connection, [item.id for item in merged if item.archive])
+    await write_attempts(connection, [(item.id, view) for item in merged for view in item.earlier])
+    if not changed:
+        return
+    rows = [_build_values(item) for item in changed]
+    if database.is_postgresql:
+        raw = await _get_raw(connection)
+        await raw.execute(_WRITE, *zip(*rows, strict=True), now)
+        return
+    names = ["key", *(f"new_{name}" for name in (*_WRITTEN, *_GUARDED, *_FLAGS))]
+    await connection.execute(_UPDATE, [{**dict(zip(names, row, strict=True)), "new_updated_at": now} for row in rows])
+
+
+def _build_values(item: Merged) -> tuple[Any, ...]:
+    """The values of one row, in the order of id, _WRITTEN, _GUARDED, _FLAGS."""
+    view = item.current
+    return (
+        item.id,
+        view.state,
+        view.position,
+        view.attempt,
+        view.retries,
+        view.due_at,
+        view.started_at,
+        view.finished_at,
+        view.worker,
+        view.worker_at,
+        view.runtime_seconds,
+        view.deliveries,
+        view.progress_count,
+        item.created_at,
+        view.result,
+        view.result_omitted_bytes,
+        view.error,
+        view.progress,
+        item.args,
+        item.kwargs,
+        view.moved or item.archive,
+        view.progressed or item.archive,
+        item.args is not None,
+        item.archive,
+    )
