@@ -21,7 +21,8 @@ from sqlalchemy import Table
 from taskfleet_api.records.model import TaskRecord
 from taskfleet_api.references.rows import Row, Rows
 from taskfleet_api.references.tables import now_utc
-from taskfleet_api.tasks.service import NewSubmission, Services
+from taskfleet_api.tasks.model import NewSubmission
+from taskfleet_api.tasks.service import Services
 from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.states import TaskState
 

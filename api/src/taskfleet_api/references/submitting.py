@@ -5,7 +5,8 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from taskfleet_api.tasks.service import NewSubmission, Services
+from taskfleet_api.tasks.model import NewSubmission
+from taskfleet_api.tasks.service import Services
 
 __all__ = ["get_services", "submit"]
 

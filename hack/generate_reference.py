@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Writes the generated pages of docs/reference/: settings, TaskQueue fields and metrics, from the code that reads them.
+
+`--check` writes nothing and exits 1 when a page is not what the code says.
+"""
+
+import sys
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from taskfleet_api.references.settings import ReferenceSettings
+from taskfleet_api.settings import ENVIRONMENT_PREFIX, Settings
+from taskfleet_api.telemetry import METRICS
+from taskfleet_core.taskqueue import TaskQueueSpec
+
+FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+NOTE = "Generated from the code by `make generate`; do not edit.\n"
+
+
+def build_configuration() -> str:
+    """The settings of the API, and those of reference 001."""
+    rows = [
+        (ENVIRONMENT_PREFIX + name.upper(), describe_type(field), show_default(field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    reference = [
+        (field.alias or name, describe_type(field), show_default(field), field.description or "")
+        for name, field in ReferenceSettings.model_fields.items()
+    ]
+    return "\n".join(
+        [
+            "# Settings\n",
+            NOTE,
+            "The API reads its settings once, at the start, from the environment.",
+            f"A variable that begins with `{ENVIRONMENT_PREFIX}` and is not listed here stops it with a message.",
+            "Lists are words separated by commas.\n",
+            *table(("Variable", "Kind", "Default", "Meaning"), rows),
+            "\n## Reference 001\n",
+            "The names of that project, read as they stand when its contract is switched on.\n",
+            *table(("Variable", "Kind", "Default", "Meaning"), reference),
+            "",
+        ]
+    )
+
+
+def build_task_queue() -> str:
+    """Every field of a TaskQueue's spec."""
+    rows = [(f"`{path}`", kind, default, text) for path, kind, default, text in iterate_fields(TaskQueueSpec, "spec")]
+    return "\n".join(
+        [
+            "# TaskQueue\n",
+            NOTE,
+            "`apiVersion: taskfleet.dev/v1alpha1`, `kind: TaskQueue`. Unknown fields are refused.\n",
+            *table(("Field", "Kind", "Default", "Meaning"), rows, code_first=False),
+            "",
+        ]
+    )
+
+
+def build_metrics() -> str:
+    """Every metric of `/metrics`."""
+    rows = [(metric.name, metric.kind, ", ".join(metric.labels) or "none", metric.help) for metric in METRICS.values()]
+    return "\n".join(
+        [
+            "# Metrics\n",
+            NOTE,
+            "What the API answers at `/metrics`. A figure that is not known has no sample; it is never a zero.\n",
+            *table(("Metric", "Kind", "Labels", "Meaning"), rows),
+            "",
+        ]
+    )
+
+
+PAGES: Mapping[str, Any] = {
+    "configuration.md": build_configuration,
+    "taskqueue.md": build_task_queue,
+    "metrics.md": build_metrics,
+}
+
+
+def iterate_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    """(path, kind, default, meaning) of a model's fields, those of nested models behind their own."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}.{field.alias or name}"
+        yield path, describe_type(field), show_default(field), field.description or ""
+        nested = find_model(field.annotation)
+        if nested is not None:
+            is_list = get_origin(field.annotation) is list
+            yield from iterate_fields(nested, path + ("[]" if is_list else ""))
+
+
+def find_model(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := find_model(part)) is not None), None)
+
+
+def describe_type(field: FieldInfo) -> str:
+    """The kind of value in a word or two."""
+    return describe_annotation(field.annotation)
+
+
+def describe_annotation(annotation: Any) -> str:
+    """As `describe_type`, for an annotation."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is typing.Annotated:
+        return describe_annotation(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(describe_annotation(part) for part in arguments if part is not type(None))
+    if origin in (list, tuple):
+        return "list"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "object"
+    names = {int: "integer", float: "number", str: "text", bool: "true or false", SecretStr: "secret", Path: "path"}
+    return names.get(annotation, "object")
+
+
+def show_default(field: FieldInfo) -> str:
+    """The default as it would be written."""
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if default is None:
+        return "none"
+    if isinstance(default, BaseModel):
+        return "see below"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list | tuple):
+        return f"`{','.join(map(str, default))}`" if default else "empty"
+    if isinstance(default, dict):
+        return "empty"
+    return f"`{default}`" if default != "" else "empty"
+
+
+def table(head: Iterable[str], rows: Iterable[tuple[str, ...]], *, code_first: bool = True) -> list[str]:
+    """A Markdown table."""
+    titles = list(head)
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    for first, *rest in rows:
+        cells = [f"`{first}`" if code_first else first, *rest]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return lines
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for name, build in PAGES.items():
+        path, text = FOLDER / name, build()
+        if check and (not path.exists() or path.read_text() != text):
+            stale.append(str(path.relative_to(FOLDER.parents[1])))
+        elif not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    if stale:
+        sys.stderr.write(f"not up to date: {', '.join(stale)}; run `make generate`\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
