@@ -1,7 +1,6 @@
 """Supervised loops: a crash is logged, backed off and restarted; each loop's health can be read at any time."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from taskfleet_api.live.client import end_task
 from taskfleet_core.errors import UnavailableError
 
 __all__ = ["LoopHealth", "Supervisor", "decide_backoff_seconds"]
@@ -117,11 +117,7 @@ class Supervisor:
     async def stop(self, *names: str) -> None:
         """Stop these loops, or all, and wait until they are gone."""
         tasks = [self._tasks.pop(name) for name in names or tuple(self._tasks) if name in self._tasks]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*(end_task(task) for task in tasks))
 
     def health(self) -> dict[str, LoopHealth]:
         """The health of every loop ever started."""

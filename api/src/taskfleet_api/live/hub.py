@@ -93,6 +93,8 @@ class Hub:
         try:
             async with asyncio.timeout(self._timeout * 2):
                 await connection.connect()  # type: ignore[no-untyped-call]
+            # With a limit of its own the connection would send inside `asyncio.wait_for`, see `end_task`.
+            connection.socket_timeout = None
             self._resubscribe_all()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(connection))
@@ -170,11 +172,12 @@ class Hub:
             self._outgoing.clear()
             if asyncio.get_running_loop().time() - self._heard_at > 3 * self._timeout:
                 raise TimeoutError("nothing heard")
-            if not self._outbox:
-                await connection.send_command("PING", check_health=False)
-            while self._outbox:
-                command, channels = self._take_commands()
-                await connection.send_command(command, *channels, check_health=False)
+            async with asyncio.timeout(self._timeout):
+                if not self._outbox:
+                    await connection.send_command("PING", check_health=False)
+                while self._outbox:
+                    command, channels = self._take_commands()
+                    await connection.send_command(command, *channels, check_health=False)
 
     def _take_commands(self) -> tuple[str, list[str]]:
         command, channel = self._outbox.popleft()

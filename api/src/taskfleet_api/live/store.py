@@ -4,7 +4,6 @@ Every call is bounded by a time limit and raises StoreUnavailableError; nothing 
 """
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from taskfleet_api.live.client import guarded, open_client, open_connection, parse_event, parse_json
+from taskfleet_api.live.client import end_task, guarded, open_client, open_connection, parse_event, parse_json
 from taskfleet_api.live.hub import Hub
 from taskfleet_api.live.stream import EventStream, StreamEntry
 from taskfleet_api.live.subscriptions import Subscription
@@ -70,9 +69,7 @@ class LiveStore:
     async def close(self) -> None:
         """End subscriptions and close all connections."""
         if self._hub_task is not None:
-            self._hub_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._hub_task
+            await end_task(self._hub_task)
         await self._stream.close()
         await self._client.aclose()
 
