@@ -116,6 +116,8 @@ def _describe(detail: ErrorDetails, model: type[BaseModel], pattern_fixes: Mappi
     match detail["type"]:
         case "rule":
             return (*location, context["field"]), str(context["fix"])
+        case "fix":
+            return location, str(context["fix"])
         case "missing":
             return location, "is required: add it"
         case "extra_forbidden":

@@ -7,10 +7,13 @@ the wire are camelCase. Rules that span fields are data (`Rule`), so that the CR
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -24,6 +27,7 @@ __all__ = [
     "Broker",
     "Condition",
     "Delivery",
+    "Messages",
     "Metadata",
     "Rule",
     "Scaling",
@@ -230,6 +234,25 @@ class Schedule(_Model):
     min_replicas: int | None = Field(default=None, ge=0, description="minReplicas from then on; null: the queue's own.")
     max_replicas: int | None = Field(default=None, ge=1, description="maxReplicas from then on; null: the queue's own.")
 
+    @field_validator("cron")
+    @classmethod
+    def _check_cron(cls, cron: str) -> str:
+        try:
+            CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
+        except CronSimError as error:
+            raise PydanticCustomError("fix", "{fix}", {"fix": f"{cron!r} is no cron expression: {error}"}) from error
+        return cron
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            fix = f"{name!r} is no time zone: write an IANA name, such as Europe/Berlin"
+            raise PydanticCustomError("fix", "{fix}", {"fix": fix}) from error
+        return name
+
     RULES = (
         Rule(
             "minReplicas",
@@ -309,6 +332,13 @@ class Condition(_Model):
     observed_generation: int | None = Field(default=None, description="metadata.generation that it was seen for.")
 
 
+class Messages(_Model):
+    """Tasks at the broker, as counted last."""
+
+    ready: int | None = Field(default=None, description="Tasks that wait.")
+    unacknowledged: int | None = Field(default=None, description="Tasks in the hands of workers.")
+
+
 class TaskQueueStatus(_Model):
     """What the operator sees."""
 
@@ -316,6 +346,7 @@ class TaskQueueStatus(_Model):
     replicas: int | None = Field(default=None, description="Replicas that exist.")
     ready_replicas: int | None = Field(default=None, description="Replicas that consume.")
     desired_replicas: int | None = Field(default=None, description="Replicas that the rule wants.")
+    messages: Messages | None = Field(default=None, description="Tasks at the broker, as counted last.")
     selector: str | None = Field(default=None, description="Label selector of the worker pods.")
     last_scale_time: str | None = Field(default=None, description="When replicas changed last, RFC 3339.")
     last_scale_reason: str | None = Field(default=None, description="Why, in words.")

@@ -152,3 +152,19 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 def test_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"nowhere\.yaml: cannot be read: No such file"):
         load_task_queues(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("{cron: '61 * * * *'}", "spec.scaling.schedules[0].cron: '61 * * * *' is no cron expression"),
+        (
+            "{cron: '0 7 * * *', timeZone: Berlin}",
+            "schedules[0].timeZone: 'Berlin' is no time zone: write an IANA name",
+        ),
+    ],
+)
+def test_bad_schedule_is_refused(tmp_path: Path, schedule: str, expected: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        load_task_queues(write(tmp_path, GOOD + f"  scaling: {{schedules: [{schedule}]}}\n"))
+    assert expected in str(caught.value)
