@@ -1,6 +1,7 @@
 """Reading request bodies within bounds of size and time, and the headers that go with them."""
 
 import asyncio
+import contextlib
 import re
 
 from starlette.requests import ClientDisconnect
@@ -13,24 +14,35 @@ __all__ = ["check_content", "parse_idempotency_key", "parse_wait", "read_body"]
 
 JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 5.0
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,6}(?:\.\d{1,3})?)"?\s*(?=$|[,;])', re.IGNORECASE)
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEY_MAX = 240  # a batch appends the number of the item
+_KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_MAX}}}")
 
 
 async def read_body(
     receive: Receive, limit_bytes: int, timeout_seconds: float, declared_bytes: str | None = None
 ) -> bytes:
-    """The whole body. Raises PayloadTooLargeError, as early as it is known, BodyTimeoutError and ClientDisconnect."""
-    if declared_bytes is not None and declared_bytes.isdigit() and int(declared_bytes[:20]) > limit_bytes:
-        raise _build_too_large(limit_bytes)
+    """The whole body. Raises PayloadTooLargeError, BodyTimeoutError and ClientDisconnect.
+
+    A body that is too large is thrown away as it comes in, within bounds: a client that is cut off while it sends
+    would never see the answer.
+    """
+    too_large = declared_bytes is not None and declared_bytes.isdigit() and int(declared_bytes[:20]) > limit_bytes
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _receive_all(receive, limit_bytes)
+            body = None if too_large else await _receive_all(receive, limit_bytes)
+            if body is None:
+                await _discard(receive)
+                raise PayloadTooLargeError(f"The body may have at most {limit_bytes} bytes.")
+            return body
     except TimeoutError as error:
         raise BodyTimeoutError(f"The body did not arrive within {timeout_seconds:g} s.") from error
 
 
-async def _receive_all(receive: Receive, limit_bytes: int) -> bytes:
+async def _receive_all(receive: Receive, limit_bytes: int) -> bytes | None:
+    """The body, or None as soon as it is too large and more is to come."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -40,15 +52,21 @@ async def _receive_all(receive: Receive, limit_bytes: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit_bytes:
-            raise _build_too_large(limit_bytes)
-        if part:
-            parts.append(part)
+            return None
+        parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _build_too_large(limit_bytes: int) -> PayloadTooLargeError:
-    return PayloadTooLargeError(f"The body may have at most {limit_bytes} bytes.")
+async def _discard(receive: Receive) -> None:
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while size < DISCARD_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 def check_content(content_type: str | None, encoding: str | None, accepted: frozenset[str] = JSON_TYPES) -> str:
@@ -77,6 +95,6 @@ def parse_idempotency_key(value: str | None) -> str | None:
     if len(value) > 1 and value[0] == value[-1] == '"':
         value = value[1:-1]
     if _KEY.fullmatch(value) is None:
-        detail = "Idempotency-Key must be 1 to 255 printable ASCII characters without spaces."
+        detail = "Idempotency-Key must be 1 to 240 printable ASCII characters without spaces."
         raise InvalidInputError(detail, (FieldError("#/header/Idempotency-Key", detail),))
     return value

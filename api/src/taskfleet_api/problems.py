@@ -62,6 +62,7 @@ UNAVAILABLE = ProblemKind(503, "unavailable", "A dependency does not answer")
 TIMEOUT = ProblemKind(408, "timeout", "The request took too long to arrive")
 INTERNAL = ProblemKind(500, "internal-error", "Something failed inside the service")
 
+
 class MalformedBodyError(InvalidInputError):
     """The body is not what its content type says."""
 

@@ -90,8 +90,7 @@ class OpenStreams:
 
         Raises OverloadedError when all slots are taken.
         """
-        if len(self._open) >= self._limit:
-            raise OverloadedError(f"{self._limit} waits and streams are open already.", STREAM_RETRY_SECONDS)
+        self.check_room()
         open_now = gauge("taskfleet_api_streams").labels(kind)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self._closing else seconds) as scope:
@@ -102,6 +101,11 @@ class OpenStreams:
                 finally:
                     open_now.dec()
                     self._open.discard(scope)
+
+    def check_room(self) -> None:
+        """Raises OverloadedError when all slots are taken."""
+        if len(self._open) >= self._limit:
+            raise OverloadedError(f"{self._limit} waits and streams are open already.", STREAM_RETRY_SECONDS)
 
     def close(self) -> None:
         """End every wait and stream as if its time were over."""

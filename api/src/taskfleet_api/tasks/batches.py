@@ -94,7 +94,8 @@ def _parse_item(
         if key is not None:
             detail = "Give keys either in the header or in the items."
             return InvalidInputError("The input is not valid.", (FieldError("#/idempotency_key", detail),))
-        key, digest = f"{headers.idempotency_key}#{index}", body_hash
+        # No key of a caller holds a space, so the items of batches never meet other keys.
+        key, digest = f"{headers.idempotency_key} {index}", body_hash
     if key is None and headers.traceparent is None:
         return submission
     return msgspec.structs.replace(
@@ -137,8 +138,10 @@ def prefix_pointers(settled: Sequence[SubmittedTask | TaskfleetError], most: int
         if not isinstance(outcome, TaskfleetError):
             continue
         errors = outcome.errors if isinstance(outcome, InvalidInputError) and outcome.errors else None
-        for error in errors or (FieldError("#", str(outcome)),):
-            found.append(FieldError(f"#/{index}{error.pointer.removeprefix('#')}", error.detail))
+        found.extend(
+            FieldError(f"#/{index}{error.pointer.removeprefix('#')}", error.detail)
+            for error in errors or (FieldError("#", str(outcome)),)
+        )
         if len(found) >= most:
             break
     return tuple(found[:most])

@@ -1,21 +1,19 @@
 """Reading and steering accepted tasks: the SQL record is the truth, the live state is laid over it."""
 
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
 from taskfleet_api.background import Dispatcher, QueueDirectory
+from taskfleet_api.background.composing import build_event
 from taskfleet_api.live import LiveStore, overlay
 from taskfleet_api.records import CancelOutcome, Page, Records, TaskFilter, TaskRecord
-from taskfleet_core import wire
-from taskfleet_core.errors import ConflictError, NotFoundError, StoreUnavailableError
-from taskfleet_core.events import TaskEvent
+from taskfleet_core.errors import ConflictError, InvalidInputError, NotFoundError, StoreUnavailableError
 from taskfleet_core.states import TaskState
 
-__all__ = ["Tasks", "build_event"]
+__all__ = ["POOLS_WITHOUT_TERMINATION", "Tasks"]
 
 REREAD_SECONDS = 15.0
 DISCONNECTED_REREAD_SECONDS = 1.0
@@ -26,9 +24,7 @@ log = structlog.get_logger()
 class Tasks:
     """Reading and steering accepted tasks."""
 
-    def __init__(
-        self, *, records: Records, live: LiveStore, dispatcher: Dispatcher, directory: QueueDirectory
-    ) -> None:
+    def __init__(self, *, records: Records, live: LiveStore, dispatcher: Dispatcher, directory: QueueDirectory) -> None:
         self._records = records
         self._live = live
         self._dispatcher = dispatcher
@@ -42,11 +38,14 @@ class Tasks:
         return (await self._overlay_all((record,)))[0]
 
     async def list(self, wanted: TaskFilter, cursor: str | None = None, limit: int = 50) -> Page:
-        """One page, newest first. Raises InvalidInputError for a cursor that is not ours."""
-        page = await self._records.list_tasks(wanted, cursor, limit)
+        """One page, newest first. Raises NotFoundError for a cursor that belongs to no page of this listing."""
+        try:
+            page = await self._records.list_tasks(wanted, cursor, limit)
+        except InvalidInputError as error:
+            raise NotFoundError("There is no such page: the cursor belongs to another listing or to none.") from error
         return Page(list(await self._overlay_all(page.items)), page.next_cursor)
 
-    async def follow(self, task_id: UUID) -> AsyncIterator[TaskRecord]:
+    async def follow(self, task_id: UUID) -> AsyncGenerator[TaskRecord]:
         """The record now, after every change and every 15 s without one, for ever. Raises NotFoundError.
 
         Without Redis the record is read every second; an event that got lost is made up for after a while.
@@ -125,31 +124,15 @@ class Tasks:
         if not terminate:
             raise ConflictError(f"Task {record.id} is running; add ?terminate=true to stop it.")
         queue = self._directory.get(record.queue)
-        pool = queue.registration["limits"].get("pool", "prefork") if queue else "prefork"
+        pool = queue.registration.get("limits", {}).get("pool", "prefork") if queue else "prefork"
         if pool in POOLS_WITHOUT_TERMINATION:
             raise ConflictError(f"The {pool} pool of queue {record.queue!r} cannot stop a running task.")
 
     async def _announce(self, record: TaskRecord) -> bool:
         """Tell readers; False when Redis is away: they find out from the record."""
         try:
-            await self._live.announce(build_event(record))
+            await self._live.announce(build_event(record, record.state, datetime.now(UTC)))
         except StoreUnavailableError:
             log.warning("announcement_lost", task_id=str(record.id), state=record.state.value)
             return False
         return True
-
-
-def build_event(record: TaskRecord) -> TaskEvent:
-    """The event of the state that a record has now."""
-    return TaskEvent(
-        schema=wire.SCHEMA_VERSION,
-        kind="state",
-        id=str(record.id),
-        queue=record.queue,
-        task=record.task,
-        state=record.state.value,
-        attempt=record.attempt,
-        retries=record.retries,
-        position=record.position,
-        at=time.time(),
-    )

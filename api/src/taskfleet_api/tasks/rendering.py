@@ -87,7 +87,7 @@ def task_document(record: TaskRecord) -> dict[str, Any]:
 
 def attempt_documents(record: TaskRecord) -> Sequence[dict[str, Any]]:
     """Every attempt, the current one last."""
-    return [_attempt_document(attempt) for attempt in (*record.earlier_attempts, record)]
+    return [*map(_attempt_document, record.earlier_attempts), _attempt_document(record)]
 
 
 def _attempt_document(attempt: AttemptRecord | TaskRecord) -> dict[str, Any]:

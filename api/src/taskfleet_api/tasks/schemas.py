@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from taskfleet_api.bodies import KEY_MAX
 from taskfleet_core.states import TaskState
 
 __all__ = [
@@ -122,7 +123,7 @@ class TaskSubmission(Model):
         return self
 
 
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=r"^[\x21-\x7e]+$")]
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=KEY_MAX, pattern=r"^[\x21-\x7e]+$")]
 
 
 class BatchItem(TaskSubmission):

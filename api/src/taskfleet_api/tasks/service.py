@@ -14,6 +14,7 @@ from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.submitting import Submissions
 
 if TYPE_CHECKING:
+    from taskfleet_api.metrics import ObservedMetrics
     from taskfleet_api.queues.service import Queues
     from taskfleet_api.schedules.service import Schedules
 
@@ -40,3 +41,4 @@ class Services:
     tasks: Tasks
     queues: "Queues"
     schedules: "Schedules"
+    observed: "ObservedMetrics"

@@ -14,13 +14,12 @@ from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTa
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
 from taskfleet_api.tasks.model import NewSubmission, SubmittedTask, UnknownQueueError, build_unknown_task_error
-from taskfleet_api.tasks.reading import Tasks
+from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
 from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
 from taskfleet_core.states import TaskState
 
-__all__ = ["POOLS_WITHOUT_TERMINATION", "Submissions"]
+__all__ = ["Submissions"]
 
-POOLS_WITHOUT_TERMINATION = frozenset({"threads", "solo"})
 LARGE_BATCH = 200  # above it a batch commits by itself and does not share
 BATCHES_AT_ONCE = 4
 OLDEST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)  # what every database can keep
@@ -96,11 +95,11 @@ class Submissions:
 
     async def wait(self, task_id: UUID, seconds: float) -> TaskRecord:
         """The record once it is final, or as it is when the time is over. Raises NotFoundError and OverloadedError."""
-        async with self._streams.slot("wait", min(seconds, self._settings.max_wait_seconds)):
-            async with aclosing(self._tasks.follow(task_id)) as records:
-                async for record in records:
-                    if record.state.is_final:
-                        return record
+        slot = self._streams.slot("wait", min(seconds, self._settings.max_wait_seconds))
+        async with slot, aclosing(self._tasks.follow(task_id)) as records:
+            async for record in records:
+                if record.state.is_final:
+                    return record
         return await self._tasks.get(task_id)
 
     def build_task(self, submission: NewSubmission) -> NewTask:
@@ -196,7 +195,7 @@ def check_abilities(queue: KnownQueue, timeout_seconds: float | None) -> None:
         raise ConflictError(
             f"Queue {queue.name!r} is on a broker that this API does not publish to; it is only scaled here."
         )
-    limits = queue.registration["limits"]
+    limits = queue.registration.get("limits", {})
     longest, pool = limits.get("maxTaskSeconds"), limits.get("pool", "prefork")
     if timeout_seconds is None:
         return

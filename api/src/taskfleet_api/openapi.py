@@ -1,0 +1,59 @@
+"""The OpenAPI document: what FastAPI derives from the routes, with our bodies and our problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from taskfleet_api.requests import ProblemModel
+from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
+from taskfleet_api.tasks.schemas import BatchItem, TaskSubmission
+
+__all__ = ["DESCRIPTION", "build_openapi"]
+
+DESCRIPTION = """\
+Durable tasks over HTTP for any Celery app.
+
+An answer `2xx` to a submission means that its record is committed: the task will run at least once or end in a visible
+final state. States: `scheduled`, `pending`, `queued`, `running`, `retrying`, then `succeeded`, `failed`, `cancelled`,
+`expired` or `dead`. Errors are problem documents (RFC 9457); `errors` points at each wrong place of the input.
+"""
+REFERENCE = "#/components/schemas/{model}"
+# Bodies that are read without FastAPI, and the problem, which no route returns as a model.
+EXTRA_MODELS = (TaskSubmission, BatchItem, ScheduleInput, NewScheduleInput)
+
+
+def build_openapi(app: FastAPI) -> dict[str, Any]:
+    """The document. Made once, on first use."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version=app.openapi_version,
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=app.openapi_tags,
+        servers=[{"url": app.root_path or "/"}],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    _, inputs = models_json_schema([(model, "validation") for model in EXTRA_MODELS], ref_template=REFERENCE)
+    _, outputs = models_json_schema([(ProblemModel, "serialization")], ref_template=REFERENCE)
+    for name, schema in {**inputs["$defs"], **outputs["$defs"]}.items():
+        schemas.setdefault(name, schema)
+    _remove_validation_error(document)
+    return document
+
+
+def _remove_validation_error(document: dict[str, Any]) -> None:
+    """FastAPI documents its own shape of a 422 where a route has none of ours; we never send it."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            answers = operation.get("responses", {})
+            content = answers.get("422", {}).get("content", {})
+            if "HTTPValidationError" in str(content.get("application/json", "")):
+                content.pop("application/json")
+                if not content:
+                    answers.pop("422")
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -1,0 +1,127 @@
+"""Keeping periodic tasks, independent of HTTP. The ticker in the background runs them."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from taskfleet_api.background import (
+    QueueDirectory,
+    ScheduleRule,
+    ScheduleSpec,
+    build_spec_json,
+    compute_next_tick,
+    parse_spec,
+    validate_rule,
+)
+from taskfleet_api.records import Records, RetryPolicy, ScheduleRecord, build_labels
+from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
+from taskfleet_api.tasks.model import ANONYMOUS, UnknownQueueError, build_unknown_task_error
+from taskfleet_api.tasks.submitting import check_abilities
+from taskfleet_core.errors import ConflictError, InvalidInputError, NotFoundError
+
+__all__ = ["Schedules", "TemplateText"]
+
+
+class TemplateText:
+    """The JSON members of a schedule as the caller wrote them."""
+
+    def __init__(self, members: dict[str, bytes]) -> None:
+        self.args = members.get("args", b"[]").decode()
+        self.kwargs = members.get("kwargs", b"{}").decode()
+        self.metadata = members["metadata"].decode() if members.get("metadata", b"null") != b"null" else None
+
+
+class Schedules:
+    """Periodic tasks by id."""
+
+    def __init__(self, *, records: Records, directory: QueueDirectory) -> None:
+        self._records = records
+        self._directory = directory
+
+    async def get(self, schedule_id: str) -> ScheduleRecord:
+        """The schedule. Raises NotFoundError."""
+        found = await self._records.get_schedule(schedule_id)
+        if found is None:
+            raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
+        return found
+
+    async def list(self, after: str | None, limit: int) -> Sequence[ScheduleRecord]:
+        """Schedules by id, those behind `after`."""
+        return await self._records.list_schedules(after, limit)
+
+    async def create(self, wanted: NewScheduleInput, text: TemplateText) -> ScheduleRecord:
+        """Create one. Raises ConflictError when the id is taken, else as `put`."""
+        schedule_id = wanted.id or uuid.uuid4().hex
+        if await self._records.get_schedule(schedule_id) is not None:
+            raise ConflictError(f"There is a schedule {schedule_id!r} already; replace it with PUT.")
+        return (await self.put(schedule_id, wanted, text))[0]
+
+    async def put(self, schedule_id: str, wanted: ScheduleInput, text: TemplateText) -> tuple[ScheduleRecord, bool]:
+        """Create or replace; the schedule and whether it is new. Raises NotFoundError (queue) and InvalidInputError."""
+        self._check(wanted)
+        now = datetime.now(UTC)
+        rule = await self._build_rule(schedule_id, wanted, now)
+        record = ScheduleRecord(
+            id=schedule_id,
+            queue=wanted.queue,
+            task=wanted.task,
+            spec_json=build_spec_json(build_spec(rule, wanted, text)),
+            paused=not wanted.enabled,
+            next_at=compute_next_tick(rule, now) if wanted.enabled else None,
+            created_at=now,
+            updated_at=now,
+        )
+        created = await self._records.put_schedule(record)
+        return await self.get(schedule_id), created
+
+    async def delete(self, schedule_id: str) -> None:
+        """Delete it; what it submitted stays. Raises NotFoundError."""
+        if not await self._records.delete_schedule(schedule_id):
+            raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
+
+    def _check(self, wanted: ScheduleInput) -> None:
+        queue = self._directory.get(wanted.queue)
+        if queue is None:
+            raise UnknownQueueError(wanted.queue, self._directory.names())
+        errors = validate_rule(wanted.model_dump(include={"cron", "interval_seconds", "time_zone", "catch_up"}))
+        if errors:
+            raise InvalidInputError("The input is not valid.", errors)
+        check_abilities(queue, wanted.timeout_seconds)
+        if self._directory.knows_task(wanted.queue, wanted.task) is False:
+            raise build_unknown_task_error(wanted.queue, wanted.task, [*queue.catalog], "#/task")
+
+    async def _build_rule(self, schedule_id: str, wanted: ScheduleInput, now: datetime) -> ScheduleRule:
+        """The rule; an interval that stays the same keeps the moment that it counts from."""
+        rule = ScheduleRule(
+            cron=wanted.cron,
+            interval_seconds=wanted.interval_seconds,
+            time_zone=wanted.time_zone,
+            catch_up=wanted.catch_up,
+            anchor=now,
+        )
+        present = await self._records.get_schedule(schedule_id)
+        if present is None:
+            return rule
+        try:
+            before = parse_spec(present.spec_json).rule
+        except (ValueError, TypeError, KeyError):
+            return rule
+        return replace(rule, anchor=before.anchor) if before.interval_seconds == rule.interval_seconds else rule
+
+
+def build_spec(rule: ScheduleRule, wanted: ScheduleInput, text: TemplateText) -> ScheduleSpec:
+    """What the record keeps of the input. Pure."""
+    retry = wanted.retry
+    return ScheduleSpec(
+        rule=rule,
+        args_json=text.args,
+        kwargs_json=text.kwargs,
+        metadata_json=text.metadata,
+        labels=build_labels(wanted.metadata),
+        priority=wanted.priority,
+        retry=RetryPolicy(**retry.model_dump()) if retry else None,
+        timeout_seconds=wanted.timeout_seconds,
+        ttl_seconds=wanted.ttl_seconds,
+        principal=ANONYMOUS,
+    )
