@@ -21,6 +21,18 @@ def up(
         str | None,
         typer.Option(envvar="TASKFLEET_BROKER", metavar="URL", help="amqp:// or redis://; default: own Valkey."),
     ] = None,
+    broker_management: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TASKFLEET_BROKER_MANAGEMENT", metavar="URL", help="RabbitMQ's management API, if not on port 15672."
+        ),
+    ] = None,
+    broker_metrics: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TASKFLEET_BROKER_METRICS", metavar="URL", help="RabbitMQ's metrics, if not on port 15692."
+        ),
+    ] = None,
     database: Annotated[
         str | None,
         typer.Option(
@@ -49,6 +61,8 @@ def up(
         UpOptions(
             files=tuple(files or ()),
             broker_url=broker,
+            broker_management_url=broker_management,
+            broker_metrics_url=broker_metrics,
             database_url=database,
             redis_url=redis,
             host=host,

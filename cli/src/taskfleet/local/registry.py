@@ -1,0 +1,118 @@
+"""Declares the queues at the broker and announces them in the registry, again every half minute."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+from taskfleet.local.journal import Journal
+from taskfleet_api.brokers import QueueSpec, open_topology
+from taskfleet_api.live import LiveStore
+from taskfleet_core import wire
+from taskfleet_core.errors import TaskfleetError
+from taskfleet_core.events import QueueRegistration
+from taskfleet_core.taskqueue import TaskQueue
+
+__all__ = ["Registry", "build_queue_spec", "build_registration"]
+
+REFRESH_SECONDS = 30.0
+RETRY_SECONDS = 2.0
+CONSUMER_TIMEOUT_MARGIN_SECONDS = 60
+CALL_SECONDS = 20.0
+
+
+def build_queue_spec(queue: TaskQueue) -> QueueSpec:
+    """What the queue should be at the broker."""
+    delivery = queue.spec.delivery
+    return QueueSpec(
+        name=queue.queue_name,
+        delivery_limit=delivery.limit,
+        dead_letter=delivery.dead_letter,
+        max_length=delivery.max_length,
+        message_ttl_seconds=delivery.message_ttl_seconds,
+        consumer_timeout_seconds=queue.spec.worker.max_task_seconds + CONSUMER_TIMEOUT_MARGIN_SECONDS,
+    )
+
+
+def build_registration(queue: TaskQueue, at: float) -> QueueRegistration:
+    """The queue as the API reads it."""
+    return {
+        "schema": wire.SCHEMA_VERSION,
+        "namespace": queue.metadata.namespace,
+        "name": queue.name,
+        "queueName": queue.queue_name,
+        "uid": queue.metadata.uid or f"local-{queue.name}",
+        "broker": "default",
+        "limits": queue.build_limits(),
+        "at": at,
+    }
+
+
+class Registry:
+    """Keeps broker and registry as the files say. `complete` is set once every queue is in both."""
+
+    def __init__(
+        self, broker_url: str, management_url: str | None, store: LiveStore, journal: Journal, *, owned: bool
+    ) -> None:
+        self.complete = asyncio.Event()
+        self.problems: dict[str, str] = {}
+        self.degradations: dict[str, list[str]] = {}
+        self._store, self._journal, self._owned = store, journal, owned
+        self._topology = open_topology(broker_url, management_url)
+        self._queues: list[TaskQueue] = []
+        self._declared: dict[str, QueueSpec] = {}
+        self._changed = asyncio.Event()
+
+    def set_queues(self, queues: Sequence[TaskQueue]) -> None:
+        """Take over another set of queues."""
+        self._queues = list(queues)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Repeat until cancelled."""
+        while True:
+            self._changed.clear()
+            done = await self._refresh()
+            if done:
+                self.complete.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_SECONDS if done else RETRY_SECONDS):
+                    await self._changed.wait()
+
+    async def _refresh(self) -> bool:
+        outcomes = await asyncio.gather(*(self._ensure(queue) for queue in self._queues))
+        if self._owned:
+            await self._remove_others()
+        return all(outcomes)
+
+    async def _ensure(self, queue: TaskQueue) -> bool:
+        name, spec = queue.queue_name, build_queue_spec(queue)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                if self._declared.get(name) != spec:
+                    found = [item.detail for item in await self._topology.ensure_queue(spec)]
+                    if found != self.degradations.get(name, []):
+                        self._journal.warning("broker_cannot", queue=name, detail="; ".join(found))
+                    self.degradations[name] = found
+                    self._declared[name] = spec
+                await self._store.register(build_registration(queue, time.time()))
+        except (TaskfleetError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            if self.problems.get(name) != reason:
+                self._journal.warning("queue_not_declared", queue=name, reason=reason)
+            self.problems[name] = reason
+            return False
+        self.problems.pop(name, None)
+        return True
+
+    async def _remove_others(self) -> None:
+        """In a store of our own, registrations of files that are gone are nobody's."""
+        wanted = {queue.queue_name for queue in self._queues}
+        with contextlib.suppress(TaskfleetError):
+            for registration in await self._store.fetch_registry():
+                if registration["queueName"] not in wanted:
+                    await self._store.unregister(registration["queueName"])
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._topology.close()
