@@ -18,8 +18,8 @@ from benchmarks.servers import BENCH_QUEUE, ROOT, Broker, descendants, forget_re
 __all__ = ["measure_latency", "measure_memory", "measure_workers"]
 
 CONCURRENCY = 2
-TASKS = 12_000
-EDGE = 2_000  # left out at the start, while the worker warms up
+TASKS = 6_000
+EDGE = 1_000  # left out at the start, while the worker warms up
 LATENCY_TASKS = 300
 QUEUE_OURS = "bench-noop"
 QUEUE_STOCK = "stock-noop"
