@@ -9,7 +9,9 @@ __all__ = [
     "DELETION_COST",
     "FIELD_MANAGER",
     "INJECTION_PREFIX",
+    "MANAGED_SELECTOR",
     "PAUSED",
+    "QUEUE_LABEL",
     "SCALE_MANAGER",
     "SECRET_HASH",
     "SPEC_HASH",
@@ -23,6 +25,7 @@ __all__ = [
 
 FIELD_MANAGER = "taskfleet-operator"
 SCALE_MANAGER = "taskfleet-scale"
+MANAGED_SELECTOR = "app.kubernetes.io/managed-by=taskfleet-operator"
 CONTAINER = "worker"
 INJECTION_PREFIX = "taskfleet-worker-"
 QUEUE_LABEL = f"{GROUP}/queue"

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from taskfleet_core.events import Heartbeat
-from taskfleet_core.scaling import Memory
+from taskfleet_core.scaling import Decision, Memory
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
 
@@ -95,4 +95,5 @@ class Plan:
     status: Manifest = field(default_factory=dict)
     events: tuple[EventToSend, ...] = ()
     memory: Memory | None = None
+    decision: Decision | None = None
     requeue_after_seconds: float | None = None

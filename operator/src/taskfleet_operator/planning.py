@@ -45,6 +45,7 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> 
         status=_build_status(observed, decision, mode, change.scale, now),
         events=_build_events(observed, decision, change.scale),
         memory=decision.memory,
+        decision=decision,
         requeue_after_seconds=REQUEUE_SECONDS if _is_moving(observed, decision) else None,
     )
 

@@ -1,0 +1,224 @@
+"""The one place that talks to the Kubernetes API: plain dictionaries over the official client's transport.
+
+Typed models cost three times the CPU of plain dictionaries and 60 MiB, so none are used. Every call has a time limit.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from taskfleet_core.errors import ConflictError, NotFoundError, TaskfleetError, UnavailableError
+from taskfleet_core.taskqueue import API_VERSION
+from taskfleet_operator.names import FIELD_MANAGER, SCALE_MANAGER
+
+__all__ = ["ForbiddenError", "Kube", "RefusedError", "build_path", "open_kube"]
+
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "Deployment": "deployments",
+    "Event": "events",
+    "Lease": "leases",
+    "Pod": "pods",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "Secret": "secrets",
+    "ServiceAccount": "serviceaccounts",
+    "TaskQueue": "taskqueues",
+}
+API_VERSIONS = {
+    "ConfigMap": "v1",
+    "Deployment": "apps/v1",
+    "Event": "v1",
+    "Lease": "coordination.k8s.io/v1",
+    "Pod": "v1",
+    "PodDisruptionBudget": "policy/v1",
+    "Secret": "v1",
+    "ServiceAccount": "v1",
+    "TaskQueue": API_VERSION,
+}
+TIMEOUT_SECONDS = 10.0
+
+Manifest = dict[str, Any]
+
+
+class RefusedError(TaskfleetError):
+    """Kubernetes refuses what was asked for (400, 422): trying again does not help."""
+
+
+class ForbiddenError(TaskfleetError):
+    """The operator's role lacks a right (401, 403)."""
+
+
+def build_path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+    """The URL path of a kind, an object or a subresource."""
+    version = API_VERSIONS[kind]
+    parts = ["api" if "/" not in version else "apis", version]
+    if namespace:
+        parts += ["namespaces", quote(namespace, safe="")]
+    parts.append(PLURALS[kind])
+    parts += [quote(part, safe="") for part in (name, subresource) if part]
+    return "/" + "/".join(parts)
+
+
+class Kube:
+    """Reads and writes of the operator. All methods raise ConflictError, NotFoundError, RefusedError, ForbiddenError
+    or UnavailableError (retryable: no answer, 429, 5xx)."""
+
+    def __init__(self, client: Any, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """One object."""
+        return await self._call("GET", build_path(kind, namespace, name))
+
+    async def list_page(self, kind: str, namespace: str | None, label_selector: str) -> tuple[list[Manifest], str]:
+        """All labelled objects and the version from which a watch can go on."""
+        answer = await self._call("GET", build_path(kind, namespace), {"labelSelector": label_selector})
+        return answer.get("items", []), answer["metadata"]["resourceVersion"]
+
+    async def watch(
+        self, kind: str, namespace: str | None, label_selector: str, version: str, seconds: int
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Changes since `version` as (ADDED | MODIFIED | DELETED | BOOKMARK | ERROR, object), for at most `seconds`."""
+        query = {
+            "watch": "true",
+            "labelSelector": label_selector,
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+            "allowWatchBookmarks": "true",
+        }
+        path = build_path(kind, namespace)
+        response = await self._send("GET", path, query, None, "application/json", seconds + self._timeout_seconds)
+        try:
+            if response.status >= 400:
+                raise _map_error("GET", path, response.status, await response.read())
+            async for line in response.response.content:
+                change = json.loads(line)
+                yield change["type"], change["object"]
+        except Exception as error:
+            raise _map_transport(f"watch {path}", error) from error
+        finally:
+            response.response.close()
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object."""
+        path = build_path(manifest["kind"], manifest["metadata"]["namespace"])
+        return await self._call("POST", path, {"fieldManager": FIELD_MANAGER}, manifest)
+
+    async def replace(self, manifest: Manifest) -> Manifest:
+        """Replace an object; its resourceVersion must be the one that was read."""
+        metadata = manifest["metadata"]
+        path = build_path(manifest["kind"], metadata["namespace"], metadata["name"])
+        return await self._call("PUT", path, {"fieldManager": FIELD_MANAGER}, manifest)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply under the operator's name; fields of other managers stay theirs."""
+        metadata = manifest["metadata"]
+        path = build_path(manifest["kind"], metadata["namespace"], metadata["name"])
+        return await self._patch(path, manifest, "application/apply-patch+yaml", FIELD_MANAGER, force=True)
+
+    async def apply_scale(self, namespace: str, name: str, replicas: int, resource_version: str) -> Manifest:
+        """Set the replicas of a Deployment, if it has not changed since it was read."""
+        body = {
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": resource_version},
+            "spec": {"replicas": replicas},
+        }
+        path = build_path("Deployment", namespace, name, "scale")
+        return await self._patch(path, body, "application/apply-patch+yaml", SCALE_MANAGER, force=True)
+
+    async def replace_status(self, queue: Manifest, status: Manifest) -> Manifest:
+        """Write the whole status of a TaskQueue, if the TaskQueue has not changed since it was read."""
+        metadata = queue["metadata"]
+        body = {**queue, "status": status}
+        path = build_path("TaskQueue", metadata["namespace"], metadata["name"], "status")
+        return await self._call("PUT", path, {"fieldManager": FIELD_MANAGER}, body)
+
+    async def annotate_pod(self, namespace: str, name: str, annotations: dict[str, str | None]) -> None:
+        """Set or (None) remove annotations of a pod."""
+        body = {"metadata": {"annotations": annotations}}
+        await self._patch(build_path("Pod", namespace, name), body, "application/merge-patch+json", FIELD_MANAGER)
+
+    async def _patch(
+        self, path: str, body: Manifest, content_type: str, manager: str, *, force: bool = False
+    ) -> Manifest:
+        query = {"fieldManager": manager, **({"force": "true"} if force else {})}
+        return await self._call("PATCH", path, query, body, content_type)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        response = await self._send(method, path, query, body, content_type, self._timeout_seconds)
+        try:
+            data = await response.read()
+        except Exception as error:
+            raise _map_transport(f"{method} {path}", error) from error
+        if response.status >= 400:
+            raise _map_error(method, path, response.status, data)
+        answer: Manifest = json.loads(data)
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None,
+        body: Manifest | None,
+        content_type: str,
+        timeout_seconds: float,
+    ) -> Any:
+        url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        headers = {"Accept": "application/json", "Content-Type": content_type, **self._client.default_headers}
+        try:
+            await self._client.update_params_for_auth(headers, {}, ["BearerToken"], path, method, body)
+            return await self._client.call_api(method, url, headers, body, _request_timeout=timeout_seconds)
+        except Exception as error:
+            raise _map_transport(f"{method} {path}", error) from error
+
+
+def _map_transport(what: str, error: Exception) -> Exception:
+    """Connection trouble becomes UnavailableError; our own errors and bugs stay what they are."""
+    if isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("aiohttp"):
+        return UnavailableError(f"{what}: {error or type(error).__name__}")
+    return error
+
+
+def _map_error(method: str, path: str, status: int, data: bytes) -> TaskfleetError:
+    try:
+        message = json.loads(data).get("message", "")
+    except (ValueError, AttributeError):
+        message = data[:200].decode("utf-8", "replace")
+    text = f"{method} {path}: {status} {message}"
+    if status == 404:
+        return NotFoundError(text)
+    if status == 409:
+        return ConflictError(text)
+    if status in {401, 403}:
+        return ForbiddenError(text)
+    return RefusedError(text) if status in {400, 405, 413, 415, 422} else UnavailableError(text)
+
+
+async def open_kube(timeout_seconds: float = TIMEOUT_SECONDS) -> Kube:
+    """Connect as the pod's ServiceAccount, or outside of a cluster as KUBECONFIG says."""
+    # Imported here: the client takes a third of a second, and most modules never need it.
+    from kubernetes.aio import config
+    from kubernetes.aio.client import ApiClient, Configuration
+
+    configuration = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    configuration.connection_pool_maxsize = 32
+    return Kube(ApiClient(configuration), timeout_seconds)

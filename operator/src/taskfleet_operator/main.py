@@ -1,0 +1,235 @@
+"""Puts the operator together and runs it: `python -m taskfleet_operator`."""
+
+import asyncio
+import contextlib
+import importlib.util
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+
+import kopf
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.process_collector import ProcessCollector
+
+from taskfleet_core.errors import TaskfleetError
+from taskfleet_core.statistics import open_statistics
+from taskfleet_operator.applying import Applier
+from taskfleet_operator.children.injection import build_archive
+from taskfleet_operator.events import EventSender
+from taskfleet_operator.handlers import build_registry, build_settings
+from taskfleet_operator.kube import Kube, open_kube
+from taskfleet_operator.lease import Lease
+from taskfleet_operator.metrics import OperatorCollector
+from taskfleet_operator.names import QUEUE_LABEL
+from taskfleet_operator.polling import Poller, Store
+from taskfleet_operator.probes import ProbeServer
+from taskfleet_operator.reconciling import CHILD_KINDS, Reconciler
+from taskfleet_operator.settings import OperatorSettings, load_settings
+from taskfleet_operator.watching import Watcher
+from taskfleet_operator.work_queue import WorkQueue
+
+__all__ = ["main", "read_worker_package"]
+
+REGISTER_SECONDS = 30.0
+STALE_POLLS = 15  # rounds without an end: the poller is stuck, not the broker slow
+WORKER_PACKAGE = "taskfleet_worker"
+
+_log = structlog.get_logger()
+
+
+def read_worker_package() -> dict[str, bytes]:
+    """The files that are injected into worker pods. They are read, never imported: a worker's code runs in workers."""
+    spec = importlib.util.find_spec(WORKER_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise RuntimeError(f"{WORKER_PACKAGE} is not installed beside the operator")
+    folder = Path(spec.origin).parent
+    return {f"{WORKER_PACKAGE}/{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+
+
+class Operator:
+    """One replica: waits for the Lease, then acts until it loses the Lease or is told to stop."""
+
+    def __init__(self, settings: OperatorSettings, kube: Kube) -> None:
+        self._settings, self._kube = settings, kube
+        self._store = Store(settings.redis_url.get_secret_value())
+        self._lease = Lease(
+            kube,
+            namespace=settings.lease_namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            duration_seconds=settings.lease_seconds,
+            renew_seconds=settings.lease_seconds / 5,
+        )
+        self._watchers = {kind: Watcher(kube, kind, settings.namespace, self._on_child) for kind in CHILD_KINDS}
+        reader = open_statistics(
+            settings.broker_url.get_secret_value(),
+            _secret(settings.broker_management_url),
+            _secret(settings.broker_metrics_url),
+        )
+        self._poller = Poller(
+            readers={settings.broker_name: reader},
+            store=self._store,
+            queues=lambda: self.reconciler.get_queues_by_broker(),
+            on_numbers=self._on_numbers,
+            interval_seconds=settings.interval_seconds,
+        )
+        self.reconciler = Reconciler(
+            kube=kube,
+            settings=settings,
+            poller=self._poller,
+            applier=Applier(kube, self._store, EventSender(kube)),
+            watchers=self._watchers,
+            archive=build_archive(read_worker_package()),
+            may_write=lambda: self._lease.is_leader,
+        )
+        self.work = WorkQueue(self.reconciler.reconcile, settings.reconcile_workers)
+        self._started_at = time.monotonic()
+        self._ready = False
+
+    def check_alive(self) -> str | None:
+        """What is wrong when the poller is stuck."""
+        last = max(self._poller.beat_at, self._started_at)
+        silent = time.monotonic() - last
+        limit = STALE_POLLS * max(1.0, self._settings.interval_seconds)
+        return f"no round of polling has ended for {silent:.0f} s" if self._ready and silent > limit else None
+
+    def check_ready(self) -> str | None:
+        """A standby is ready too: it can take over."""
+        return None if self._ready or not self._lease.is_leader else "listing objects"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop. Raises RuntimeError when leadership is lost: the process must end."""
+        probes = ProbeServer({"/healthz": self.check_alive, "/readyz": self.check_ready}, self._settings.probes_port)
+        await probes.start()
+        try:
+            await _first(stop.wait(), self._lease.wait_acquired())
+            if not stop.is_set():
+                await self._lead(stop)
+        finally:
+            await self._lease.release()
+            await probes.stop()
+            await self._store.close()
+            await self._kube.close()
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        lost = asyncio.create_task(self._lease.wait_lost(), name="lease")
+        loops = [asyncio.create_task(watcher.run(), name=f"watch-{kind}") for kind, watcher in self._watchers.items()]
+        try:
+            for watcher in self._watchers.values():
+                await _first(stop.wait(), watcher.synced.wait(), asyncio.shield(lost))
+            await self.work.start()
+            loops += [
+                asyncio.create_task(self._watch_task_queues(stop), name="kopf"),
+                asyncio.create_task(self._poller.run(), name="poller"),
+                asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
+                asyncio.create_task(self._register(), name="registry"),
+            ]
+            self._ready = True
+            await _first(stop.wait(), asyncio.shield(lost), *map(asyncio.shield, loops))
+            if not stop.is_set():
+                ended = next((task for task in (lost, *loops) if task.done()), lost)
+                raise RuntimeError(f"{ended.get_name()} ended") from (None if ended is lost else ended.exception())
+        finally:
+            self._ready = False
+            await self.work.stop()
+            for task in (lost, *loops):
+                task.cancel()
+            await asyncio.gather(lost, *loops, return_exceptions=True)
+
+    async def _watch_task_queues(self, stop: asyncio.Event) -> None:
+        namespace = self._settings.namespace
+        await kopf.operator(
+            registry=build_registry(self.reconciler, self.work.add),
+            settings=build_settings(),
+            standalone=True,
+            clusterwide=namespace is None,
+            namespaces=[namespace] if namespace else [],
+            stop_flag=stop,
+        )
+
+    async def _register(self) -> None:
+        """Announce the queues to the API each half minute, and soon after one came or changed."""
+        told: list[object] = []
+        told_at = 0.0
+        while True:
+            entries = self.reconciler.build_registrations()
+            core = [{**entry, "at": 0} for entry in entries]
+            if core != told or time.monotonic() - told_at > REGISTER_SECONDS:
+                with contextlib.suppress(OSError, Exception):
+                    await self._store.register(entries)
+                    told, told_at = list(core), time.monotonic()
+            await asyncio.sleep(min(1.0, self._settings.interval_seconds))
+
+    def _on_child(self, child: dict[str, object]) -> None:
+        metadata = child["metadata"]
+        assert isinstance(metadata, dict)
+        name = (metadata.get("labels") or {}).get(QUEUE_LABEL)
+        if name:
+            self.work.add(f"{metadata['namespace']}/{name}")
+
+    def _on_numbers(self, queues: set[str]) -> None:
+        for key in self.reconciler.find_keys(queues):
+            self.work.add(key)
+
+    def _on_wake(self, queue: str) -> None:
+        self._poller.wake(queue)
+
+
+def _secret(value: object) -> str | None:
+    return value.get_secret_value() if value is not None else None  # type: ignore[attr-defined] # SecretStr
+
+
+async def _first(*waits: Awaitable[object]) -> None:
+    """Wait until one of these is over; the others are cancelled (shield what must go on)."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _serve(settings: OperatorSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    kube = await open_kube()
+    operator = Operator(settings, kube)
+    registry = CollectorRegistry()
+    registry.register(OperatorCollector(operator.reconciler, operator.work))
+    ProcessCollector(registry=registry)
+    server, thread = start_http_server(settings.metrics_port, registry=registry)
+    try:
+        await operator.run(stop)
+    finally:
+        await asyncio.to_thread(_stop_server, server, thread)
+
+
+def _stop_server(server: object, thread: threading.Thread) -> None:
+    server.shutdown()  # type: ignore[attr-defined] # WSGIServer
+    server.server_close()  # type: ignore[attr-defined]
+    thread.join(5)
+
+
+def main() -> int:
+    """Run; the exit status is 0 after a signal, 1 after a lost Lease or a failure."""
+    try:
+        settings = load_settings()
+    except ValueError as error:
+        sys.stderr.write(f"taskfleet-operator: {error}\n")
+        return 2
+    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), renderer]
+    )
+    try:
+        asyncio.run(_serve(settings))
+    except (TaskfleetError, RuntimeError) as error:
+        _log.error("operator.stopped", error=str(error), cause=str(error.__cause__ or ""))
+        return 1
+    return 0

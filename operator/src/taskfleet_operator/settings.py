@@ -1,0 +1,54 @@
+"""Settings of the operator process: read once at start from TASKFLEET_OPERATOR_*; unknown names are refused."""
+
+import os
+import socket
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["OperatorSettings", "load_settings"]
+
+PREFIX = "TASKFLEET_OPERATOR_"
+
+
+class OperatorSettings(BaseSettings):
+    """One operator. URLs hold credentials and are never printed."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    namespace: str | None = Field(default=None, description="Serve this namespace only. None: the whole cluster.")
+    lease_namespace: str = Field(default="default", description="Namespace of the leader election's Lease.")
+    lease_name: str = Field(default="taskfleet-operator", description="Name of the Lease; one per group of replicas.")
+    lease_seconds: float = Field(default=15, ge=3, description="Seconds without a renewal until a standby takes over.")
+    identity: str = Field(default_factory=socket.gethostname, description="This replica's name in the Lease.")
+    broker_url: SecretStr = Field(description="The default broker, as this process reaches it.")
+    broker_management_url: SecretStr | None = Field(default=None, description="RabbitMQ management API.")
+    broker_metrics_url: SecretStr | None = Field(default=None, description="RabbitMQ Prometheus endpoint.")
+    redis_url: SecretStr = Field(description="Redis/Valkey, as this process reaches it.")
+    worker_broker_url: SecretStr | None = Field(default=None, description="The broker as workers reach it.")
+    worker_redis_url: SecretStr | None = Field(default=None, description="Redis/Valkey as workers reach it.")
+    broker_name: str = Field(default="default", description="The default broker's name in the API's settings.")
+    interval_seconds: float = Field(default=1.0, gt=0, le=60, description="Seconds between two looks at the broker.")
+    reconcile_workers: int = Field(default=8, ge=1, le=64, description="TaskQueues reconciled at the same time.")
+    metrics_port: int = Field(default=8080, ge=0, le=65535, description="Port of /metrics.")
+    probes_port: int = Field(default=8081, ge=0, le=65535, description="Port of /healthz and /readyz.")
+    log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
+
+    @property
+    def broker_url_of_workers(self) -> str:
+        """What goes into the workers' Secrets."""
+        return (self.worker_broker_url or self.broker_url).get_secret_value()
+
+    @property
+    def redis_url_of_workers(self) -> str:
+        """What goes into the workers' Secrets."""
+        return (self.worker_redis_url or self.redis_url).get_secret_value()
+
+
+def load_settings() -> OperatorSettings:
+    """Read the environment. Raises ValueError for names that do not exist: a typo must not be silently ignored."""
+    known = {f"{PREFIX}{name}".upper() for name in OperatorSettings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return OperatorSettings()  # type: ignore[call-arg] # the environment gives what is required

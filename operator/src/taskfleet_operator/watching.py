@@ -1,0 +1,94 @@
+"""Keeps a copy of the labelled children of one kind by list and watch; the label is applied by the API server."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from taskfleet_core.errors import TaskfleetError
+from taskfleet_operator.kube import Kube
+from taskfleet_operator.names import MANAGED_SELECTOR
+
+__all__ = ["Watcher"]
+
+WATCH_SECONDS = 290
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 10.0
+
+_log = structlog.get_logger()
+Manifest = dict[str, Any]
+
+
+class Watcher:
+    """The children of one kind by (namespace, name). `on_change` hears of each object that came, changed or went."""
+
+    def __init__(self, kube: Kube, kind: str, namespace: str | None, on_change: Callable[[Manifest], None]) -> None:
+        self._kube, self._kind, self._namespace = kube, kind, namespace
+        self._on_change = on_change
+        self._objects: dict[tuple[str, str], Manifest] = {}
+        self.synced = asyncio.Event()
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        """One object, or None."""
+        return self._objects.get((namespace, name))
+
+    def values(self) -> list[Manifest]:
+        """All objects."""
+        return list(self._objects.values())
+
+    def put(self, manifest: Manifest) -> None:
+        """Take over what a write answered, so that the next look sees it before the watch brings it."""
+        self._objects[self._key(manifest)] = manifest
+
+    async def run(self) -> None:
+        """List, then watch, for ever."""
+        failures = 0
+        while True:
+            try:
+                version: str | None = await self._resync()
+                failures = 0
+                while version is not None:
+                    version = await self._follow(version)
+            except TaskfleetError as error:
+                failures += 1
+                _log.warning("watch.failed", kind=self._kind, error=str(error))
+                await asyncio.sleep(min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(failures, 6)))
+
+    async def _resync(self) -> str:
+        items, version = await self._kube.list_page(self._kind, self._namespace, MANAGED_SELECTOR)
+        before = self._objects
+        # Items of a list carry no kind.
+        self._objects = {self._key(item): {**item, "kind": self._kind} for item in items}
+        for key, item in [*self._objects.items(), *before.items()]:
+            old = before.get(key)
+            same = old and key in self._objects and old["metadata"].get("resourceVersion") == _version(item)
+            if not same:
+                self._on_change(item)
+        self.synced.set()
+        return version
+
+    async def _follow(self, version: str) -> str | None:
+        """Follow changes; returns the version to go on from, or None to list anew."""
+        async for change, item in self._kube.watch(
+            self._kind, self._namespace, MANAGED_SELECTOR, version, WATCH_SECONDS
+        ):
+            if change == "ERROR":
+                return None  # too old: what was missed is found by listing
+            version = _version(item)
+            if change == "BOOKMARK":
+                continue
+            if change == "DELETED":
+                self._objects.pop(self._key(item), None)
+            else:
+                self._objects[self._key(item)] = item
+            self._on_change(item)
+        return version
+
+    @staticmethod
+    def _key(item: Manifest) -> tuple[str, str]:
+        return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _version(item: Manifest) -> str:
+    version: str = item["metadata"]["resourceVersion"]
+    return version

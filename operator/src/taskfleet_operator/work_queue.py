@@ -1,0 +1,106 @@
+"""A de-duplicating work queue: one worker per key, many keys at once, per-key back-off. Knows nothing of Kubernetes."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+__all__ = ["WorkQueue"]
+
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 30.0
+
+_log = structlog.get_logger()
+
+
+class WorkQueue:
+    """Runs `handle(key)` for keys that were added; adding a key that waits changes nothing, adding one that is being
+    handled runs it once more afterwards. `handle` returns after how many seconds to come again, or None."""
+
+    def __init__(self, handle: Callable[[str], Awaitable[float | None]], workers: int) -> None:
+        self._handle = handle
+        self._workers = workers
+        self._ready: deque[str] = deque()
+        self._waiting: set[str] = set()
+        self._running: set[str] = set()
+        self._again: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._wake = asyncio.Semaphore(0)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def depth(self) -> int:
+        """Keys that wait for a worker."""
+        return len(self._ready)
+
+    def add(self, key: str) -> None:
+        """Have a key handled as soon as possible."""
+        self._cancel_timer(key)
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+            self._wake.release()
+
+    def add_later(self, key: str, seconds: float) -> None:
+        """Have a key handled after a while, or earlier if it is added before."""
+        if key in self._waiting or key in self._timers:
+            return
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._on_timer, key)
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of a key that is gone."""
+        self._cancel_timer(key)
+        self._failures.pop(key, None)
+
+    async def start(self) -> None:
+        """Start the workers."""
+        self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(self._workers)]
+
+    async def stop(self) -> None:
+        """Stop the workers; what they are at is cancelled."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _on_timer(self, key: str) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    def _cancel_timer(self, key: str) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.acquire()
+            key = self._ready.popleft()
+            self._waiting.discard(key)
+            self._running.add(key)
+            try:
+                later = await self._handle(key)
+                self._failures.pop(key, None)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                later = self._back_off(key)
+                _log.warning("reconcile.failed", key=key, error=str(error), retry_seconds=round(later, 2))
+            finally:
+                self._running.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+            elif later is not None:
+                self.add_later(key, later)
+
+    def _back_off(self, key: str) -> float:
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(count, 10))
+        return limit * random.uniform(0.5, 1.0)
