@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import aiomysql
 import asyncpg
+import pymysql.converters  # type: ignore[import-untyped]  # no stubs are published
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -211,11 +213,18 @@ def open_database(url: str, *, pool_size: int, timeout_seconds: float) -> Databa
         engine = create_async_engine(parsed, connect_args=connect_args, **options)
         event.listen(engine.sync_engine, "checkout", _refuse_closed)
     else:
+        _repair_aiomysql()
         connect_args |= {"connect_timeout": min(timeout_seconds, 5.0), "charset": "utf8mb4"}
         # No gap locks: with MySQL's default level concurrent inserts of idempotency keys deadlock.
         options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
         engine = create_async_engine(parsed, connect_args=connect_args, **options)
     return Database(engine, engine, timeout_seconds)
+
+
+def _repair_aiomysql() -> None:
+    """aiomysql 0.3.2 escapes bytes with a function that PyMySQL 1.2 replaced by a string."""
+    if not callable(aiomysql.connection.escape_bytes_prefixed):
+        aiomysql.connection.escape_bytes_prefixed = pymysql.converters.escape_bytes
 
 
 def _refuse_closed(adapted: Any, _record: Any, _proxy: Any) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import hashlib
 import struct
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Row, Select, and_, exists, func, or_, select, union_all
+from sqlalchemy import Column, Integer, Row, Select, and_, bindparam, exists, func, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.model import AttemptRecord, Page, TaskFilter, TaskRecord
@@ -55,28 +57,41 @@ def _build_attempt(row: Row[Any]) -> AttemptRecord:
     return AttemptRecord(**{**values, "state": TaskState(values["state"])})
 
 
+# Made once: building a statement of this many columns costs more than running it.
+_ONE = select(*RECORD_COLUMNS).where(tasks.c.id == bindparam("id", type_=tasks.c.id.type))
+_MANY = select(*RECORD_COLUMNS).where(tasks.c.id.in_(bindparam("ids", expanding=True)))
+_EARLIER = (
+    select(*_ATTEMPT_COLUMNS)
+    .where(task_attempts.c.task_id == bindparam("id", type_=tasks.c.id.type))
+    .order_by(task_attempts.c.attempt)
+)
+
+
 async def fetch_record(database: Database, task_id: UUID) -> TaskRecord | None:
     """One task with its earlier attempts."""
     async with database.connect() as connection:
-        row = (await connection.execute(select(*RECORD_COLUMNS).where(tasks.c.id == task_id))).one_or_none()
+        row = (await connection.execute(_ONE, {"id": task_id})).one_or_none()
         if row is None:
             return None
         record = build_record(row)
         if record.attempt == 1:
             return record
-        query = select(*_ATTEMPT_COLUMNS).where(task_attempts.c.task_id == task_id).order_by(task_attempts.c.attempt)
-        earlier = tuple(_build_attempt(item) for item in await connection.execute(query))
+        earlier = tuple(_build_attempt(item) for item in await connection.execute(_EARLIER, {"id": task_id}))
     return replace(record, earlier_attempts=earlier)
 
 
 async def fetch_many(database: Database, ids: Sequence[UUID]) -> dict[UUID, TaskRecord]:
     """The tasks that exist, by id."""
-    records: dict[UUID, TaskRecord] = {}
     async with database.connect() as connection:
-        for part in chunked(ids, 500):
-            for row in await connection.execute(select(*RECORD_COLUMNS).where(tasks.c.id.in_(part))):
-                record = build_record(row)
-                records[record.id] = record
+        return await _fetch_many(connection, ids)
+
+
+async def _fetch_many(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, TaskRecord]:
+    records: dict[UUID, TaskRecord] = {}
+    for part in chunked(ids, 500):
+        for row in await connection.execute(_MANY, {"ids": list(part)}):
+            record = build_record(row)
+            records[record.id] = record
     return records
 
 
@@ -97,68 +112,84 @@ async def count_queues(database: Database) -> dict[str, dict[str, int]]:
 async def list_tasks(database: Database, wanted: TaskFilter, cursor: str | None, limit: int) -> Page:
     """One page by (created_at, id), newest first. Ids alone would not do: a Celery producer's are not in time order."""
     digest = _build_digest(wanted)
-    after = _parse_cursor(cursor, digest) if cursor else None
+    values = _build_values(wanted)
+    if cursor:
+        values["last_at"], values["last_id"] = _parse_cursor(cursor, digest)
     build = _build_label_query if wanted.labels else _build_state_query
+    query = build(tuple(sorted(wanted.states)), frozenset(values), len(wanted.labels))
     async with database.connect() as connection:
-        keys = [(row.created_at, row.id) for row in await connection.execute(build(wanted, after, limit + 1))]
-    shown = keys[:limit]
-    records = await fetch_many(database, [task_id for _, task_id in shown])
+        keys = [(row.created_at, row.id) for row in await connection.execute(query, {**values, "limit": limit + 1})]
+        shown = keys[:limit]
+        records = await _fetch_many(connection, [task_id for _, task_id in shown])
     # A task that was deleted in between is left out.
     items = [records[task_id] for _, task_id in shown if task_id in records]
     return Page(items, _build_cursor(digest, *shown[-1]) if len(keys) > limit else None)
 
 
-def _build_state_query(wanted: TaskFilter, after: tuple[datetime, UUID] | None, limit: int) -> Select[Any]:
+def _build_values(wanted: TaskFilter) -> dict[str, Any]:
+    """The parameters of the query; which there are decides its shape. Names are cut to one more than the longest."""
+    values: dict[str, Any] = {
+        "queue": None if wanted.queue is None else clean_text(wanted.queue, 256),
+        "task": None if wanted.task is None else clean_text(wanted.task, 256),
+        "created_after": wanted.created_after,
+        "created_before": wanted.created_before,
+    }
+    for number, (key, value) in enumerate(wanted.labels):
+        values[f"key_{number}"], values[f"value_{number}"] = clean_text(key, 256), clean_text(value, 256)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@functools.lru_cache(maxsize=256)
+def _build_state_query(states: tuple[TaskState, ...], given: frozenset[str], _labels: int) -> Select[Any]:
     """The newest of each state, read from its index, then the newest of those."""
+    limit = bindparam("limit", type_=Integer)
     branches = []
-    for state in sorted(wanted.states or TaskState):
-        query = select(tasks.c.created_at, tasks.c.id).where(tasks.c.state == state, *_build_conditions(wanted))
-        if after is not None:
-            query = query.where(_is_after(tasks.c.created_at, tasks.c.id, after))
+    for state in states or tuple(TaskState):
+        query = select(tasks.c.created_at, tasks.c.id).where(tasks.c.state == state)
+        query = query.where(*_build_conditions(given, tasks.c.created_at, tasks.c.id))
         newest = query.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit).subquery()
         branches.append(select(newest.c.created_at, newest.c.id))
     found = union_all(*branches).subquery()
     return select(found.c.created_at, found.c.id).order_by(found.c.created_at.desc(), found.c.id.desc()).limit(limit)
 
 
-def _build_label_query(wanted: TaskFilter, after: tuple[datetime, UUID] | None, limit: int) -> Select[Any]:
+@functools.lru_cache(maxsize=256)
+def _build_label_query(states: tuple[TaskState, ...], given: frozenset[str], count: int) -> Select[Any]:
     """The newest tasks of the first label that have the others too."""
-    (key, value), *others = [(clean_text(key, 256), clean_text(value, 256)) for key, value in wanted.labels]
     labels = task_labels.c
     query = (
         select(labels.created_at, labels.task_id.label("id"))
         .select_from(task_labels.join(tasks, tasks.c.id == labels.task_id))
-        .where(labels.key == key, labels.value == value, *_build_conditions(wanted))
+        .where(labels.key == bindparam("key_0"), labels.value == bindparam("value_0"))
+        .where(*_build_conditions(given, labels.created_at, labels.task_id))
         .order_by(labels.created_at.desc(), labels.task_id.desc())
-        .limit(limit)
+        .limit(bindparam("limit", type_=Integer))
     )
-    if wanted.states:
-        query = query.where(tasks.c.state.in_(sorted(wanted.states)))
-    for other_key, other_value in others:
+    if states:
+        query = query.where(tasks.c.state.in_(states))
+    for number in range(1, count):
         other = task_labels.alias()
         is_same = and_(other.c.created_at == tasks.c.created_at, other.c.task_id == tasks.c.id)
-        query = query.where(exists().where(other.c.key == other_key, other.c.value == other_value, is_same))
-    if after is not None:
-        query = query.where(_is_after(labels.created_at, labels.task_id, after))
+        has_label = and_(other.c.key == bindparam(f"key_{number}"), other.c.value == bindparam(f"value_{number}"))
+        query = query.where(exists().where(has_label, is_same))
     return query
 
 
-def _build_conditions(wanted: TaskFilter) -> list[Any]:
-    conditions: list[Any] = []
-    if wanted.queue is not None:
-        conditions.append(tasks.c.queue == clean_text(wanted.queue, 256))
-    if wanted.task is not None:
-        conditions.append(tasks.c.task == clean_text(wanted.task, 256))
-    if wanted.created_after is not None:
-        conditions.append(tasks.c.created_at >= wanted.created_after)
-    if wanted.created_before is not None:
-        conditions.append(tasks.c.created_at < wanted.created_before)
-    return conditions
-
-
-def _is_after(created_at: Column[Any], task_id: Column[Any], after: tuple[datetime, UUID]) -> Any:
-    """Older than the last one shown, in the form that every planner reads as an index range."""
-    return and_(created_at <= after[0], or_(created_at < after[0], task_id < after[1]))
+def _build_conditions(given: frozenset[str], created_at: Column[Any], task_id: Column[Any]) -> list[Any]:
+    time = created_at.type
+    last_at = bindparam("last_at", type_=time)
+    conditions = {
+        "queue": tasks.c.queue == bindparam("queue"),
+        "task": tasks.c.task == bindparam("task"),
+        "created_after": created_at >= bindparam("created_after", type_=time),
+        "created_before": created_at < bindparam("created_before", type_=time),
+        # Older than the last one shown, in the form that every planner reads as an index range.
+        "last_at": and_(
+            created_at <= last_at,
+            or_(created_at < last_at, task_id < bindparam("last_id", type_=task_id.type)),
+        ),
+    }
+    return [condition for name, condition in conditions.items() if name in given]
 
 
 def _build_digest(wanted: TaskFilter) -> bytes:

@@ -17,7 +17,7 @@ from taskfleet_api.records.engine import Database
 from taskfleet_api.records.merging import Attempt, Known, Merged, Observation, merge, parse_event
 from taskfleet_api.records.model import ApplyResult
 from taskfleet_api.records.tables import task_attempts, tasks
-from taskfleet_api.records.texts import chunked, decode_retry
+from taskfleet_api.records.texts import build_arrays, chunked, decode_retry
 from taskfleet_core.states import TaskState
 
 __all__ = ["apply_events"]
@@ -240,7 +240,7 @@ async def _write(
     rows = [_build_values(item) for item in changed]
     if database.is_postgresql:
         raw = await _get_raw(connection)
-        await raw.execute(_WRITE, *zip(*rows, strict=True), now)
+        await raw.execute(_WRITE, *build_arrays(rows), now)
         return
     names = ["key", *(f"new_{name}" for name in (*_WRITTEN, *_GUARDED, *_FLAGS))]
     await connection.execute(_UPDATE, [{**dict(zip(names, row, strict=True)), "new_updated_at": now} for row in rows])
@@ -270,8 +270,9 @@ def _build_values(item: Merged) -> tuple[Any, ...]:
         view.progress,
         item.args,
         item.kwargs,
-        view.moved or item.archive,
-        view.progressed or item.archive,
-        item.args is not None,
-        item.archive,
+        # None, not False, as build_arrays leaves out columns of None; SQL takes both for "no".
+        view.moved or item.archive or None,
+        view.progressed or item.archive or None,
+        item.args is not None or None,
+        item.archive or None,
     )

@@ -18,7 +18,7 @@ from taskfleet_api.records.engine import Database
 from taskfleet_api.records.labels import is_label_text
 from taskfleet_api.records.model import MAX_NAME_LENGTH, Accepted, KeyConflict, KeyConflictError, NewTask, Outcome
 from taskfleet_api.records.tables import idempotency_keys, task_labels, tasks
-from taskfleet_api.records.texts import chunked, encode_retry, is_clean
+from taskfleet_api.records.texts import build_arrays, chunked, encode_retry, is_clean
 from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.states import TaskState, position
 
@@ -195,9 +195,9 @@ async def _insert_raw(raw: Any, batch: Sequence[NewTask], grace: timedelta) -> N
     if not batch:
         return
     labels = _build_labels(batch)
-    await raw.execute(_INSERT_TASKS, *zip(*[_build_values(task, grace) for task in batch], strict=True))
+    await raw.execute(_INSERT_TASKS, *build_arrays([_build_values(task, grace) for task in batch]))
     if labels:
-        await raw.execute(_INSERT_LABELS, *zip(*labels, strict=True))
+        await raw.execute(_INSERT_LABELS, *build_arrays(labels))
 
 
 def _decide_outcomes(
@@ -235,7 +235,7 @@ async def _claim_keys_raw(raw: Any, keys: Sequence[Key | None]) -> dict[bytes, t
     first = _build_first_keys(keys)
     if not first:
         return {}
-    won = await raw.fetch(_INSERT_KEYS, *zip(*first.values(), strict=True))
+    won = await raw.fetch(_INSERT_KEYS, *build_arrays(list(first.values())))
     known = {row[0]: (first[row[0]].body_hash, first[row[0]].task_id) for row in won}
     lost = [digest for digest in first if digest not in known]
     if lost:

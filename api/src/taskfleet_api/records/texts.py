@@ -11,7 +11,7 @@ import orjson
 
 from taskfleet_api.records.model import RetryPolicy
 
-__all__ = ["chunked", "clean_text", "decode_retry", "encode_json", "encode_retry", "is_clean"]
+__all__ = ["build_arrays", "chunked", "clean_text", "decode_retry", "encode_json", "encode_retry", "is_clean"]
 
 T = TypeVar("T")
 
@@ -67,3 +67,13 @@ def decode_retry(text: str | None) -> RetryPolicy | None:
 def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:
     """The items in pieces of at most `size`."""
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def build_arrays(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Rows as one array per column, for PostgreSQL's unnest.
+
+    A column of nothing but None becomes an empty array, which unnest pads with NULL: asyncpg spends most of its time
+    on looking at the single elements.
+    """
+    count = len(rows)
+    return [() if column.count(None) == count else column for column in zip(*rows, strict=True)]
