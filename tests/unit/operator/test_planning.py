@@ -1,0 +1,196 @@
+"""From what was observed to what is written."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from taskfleet_core.statistics import QueueStatistics
+from taskfleet_core.taskqueue import TaskQueue
+from taskfleet_operator.observed import Credentials, Observed, PodFacts
+from taskfleet_operator.planning import build_plan
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def build_observed(spec=None, **changes):
+    """An idle TaskQueue with its Deployment at zero."""
+    worker = {"image": "app:1", "app": "app:celery", "concurrency": 2, **(spec or {}).pop("worker", {})}
+    raw = {
+        "apiVersion": "taskfleet.dev/v1alpha1",
+        "kind": "TaskQueue",
+        "metadata": {"name": "q", "namespace": "team", "uid": "u1", "annotations": changes.pop("annotations", {})},
+        "spec": {"worker": worker, **(spec or {})},
+    }
+    queue = TaskQueue.model_validate(raw)
+    observed = Observed(
+        queue=queue,
+        raw={**raw, "metadata": {**raw["metadata"], "generation": 3}},
+        credentials=Credentials("amqp://b", "redis://r"),
+        children={("Deployment", "q-worker"): build_deployment(0)},
+        statistics=build_statistics(0),
+        heartbeats=(),
+    )
+    return replace(observed, **changes)
+
+
+def build_deployment(replicas):
+    """A Deployment as read."""
+    return {
+        "metadata": {"name": "q-worker", "namespace": "team", "resourceVersion": "7"},
+        "spec": {"replicas": replicas},
+    }
+
+
+def build_statistics(ready, unacknowledged=0):
+    """The broker's figures."""
+    return QueueStatistics(ready, unacknowledged, None, None, None, 0.0)
+
+
+def build_pods(count):
+    """Running pods with idle workers."""
+    pods = tuple(PodFacts(f"p{n}", f"p{n}", NOW - timedelta(seconds=60), True, False) for n in range(count))
+    beats = tuple(
+        {"pod_uid": pod.uid, "host": pod.name, "busy": 0, "consuming": True, "slots": 2, "started_at": 0.0}
+        for pod in pods
+    )
+    return pods, beats
+
+
+def get_condition(plan, kind):
+    """One condition of the status."""
+    return next(item for item in plan.status["conditions"] if item["type"] == kind)
+
+
+def plan(observed):
+    """Decide at a fixed time."""
+    return build_plan(observed, "injection", NOW, 1000.0)
+
+
+def test_a_waiting_task_scales_a_sleeping_queue_up():
+    """The Deployment is scaled from the version that was seen."""
+    result = plan(build_observed(statistics=build_statistics(5)))
+    assert result.scale.replicas >= 1
+    assert result.scale.resource_version == "7"
+    assert result.status["desiredReplicas"] == result.scale.replicas
+    assert [event.reason for event in result.events] == ["ScaledUp"]
+
+
+def test_unreadable_statistics_hold_the_replicas_and_say_so():
+    """Unknown is not zero."""
+    pods, beats = build_pods(3)
+    deployed = {("Deployment", "q-worker"): build_deployment(3)}
+    seen = build_observed(
+        children=deployed, pods=pods, heartbeats=beats, statistics=None, statistics_error="connection refused"
+    )
+    result = plan(seen)
+    assert result.scale is None
+    assert result.status["desiredReplicas"] == 3
+    condition = get_condition(result, "MetricsAvailable")
+    assert (condition["status"], condition["reason"]) == ("False", "StatisticsUnreadable")
+    assert "connection refused" in condition["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "reason"),
+    [
+        pytest.param({"scaling": {"mode": "DryRun"}}, {}, "DryRun", id="DryRun"),
+        pytest.param({"scaling": {"mode": "External"}}, {}, "External", id="External"),
+        pytest.param({}, {"taskfleet.dev/paused": "true"}, "Paused", id="paused"),
+    ],
+)
+def test_modes_that_change_nothing_still_report(spec, annotations, reason):
+    """The decision is in the status; the Deployment stays."""
+    result = plan(build_observed(spec, annotations=annotations, statistics=build_statistics(50)))
+    assert result.scale is None
+    assert result.status["desiredReplicas"] >= 1
+    condition = get_condition(result, "ScalingActive")
+    assert (condition["status"], condition["reason"]) == ("False", reason)
+
+
+def test_a_pin_sets_the_replicas_whatever_the_queue_holds():
+    """kubectl scale; the condition says how to resume."""
+    result = plan(build_observed({"scaling": {"replicas": 3}}))
+    assert result.scale.replicas == 3
+    assert "replicas" in get_condition(result, "ScalingActive")["message"]
+
+
+def test_a_scale_in_fences_first_and_scales_when_the_fence_holds():
+    """Two reconciles: the first fences, the second, told by heartbeat, removes."""
+    pods, beats = build_pods(2)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    pinned = build_observed({"scaling": {"replicas": 1}}, children=deployed, pods=pods, heartbeats=beats)
+    first = plan(pinned)
+    assert first.scale is None
+    assert len(first.fence) == 1
+    (victim,) = first.fence
+    told = tuple({**beat, "consuming": beat["pod_uid"] != victim} for beat in beats)
+    second = plan(replace(pinned, heartbeats=told, fenced=frozenset(first.fence)))
+    assert second.scale.replicas == 1
+    assert second.scale.costs == {victim: -1000}
+
+
+def test_nobody_leaves_while_the_store_is_unreadable():
+    """Who is busy cannot be known."""
+    pods, _ = build_pods(2)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    result = plan(build_observed({"scaling": {"replicas": 1}}, children=deployed, pods=pods, heartbeats=None))
+    assert result.scale is None
+    assert result.fence == ()
+    assert get_condition(result, "MetricsAvailable")["reason"] == "Partial"
+
+
+def test_new_work_lifts_the_fences():
+    """Scaling up again takes back what a scale-in began."""
+    pods, beats = build_pods(2)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    seen = build_observed(
+        children=deployed, pods=pods, heartbeats=beats, fenced=frozenset({"p0"}), statistics=build_statistics(500)
+    )
+    assert plan(seen).unfence == ("p0",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"conflict_with": "team/older"}, "QueueConflict", id="conflict"),
+        pytest.param(
+            {"credentials": None, "credentials_error": "Secret x does not exist: create it"},
+            "BrokerSecretUnreadable",
+            id="secret",
+        ),
+    ],
+)
+def test_what_may_not_act_writes_no_child_and_says_the_fix(changes, reason):
+    """Only the status."""
+    result = plan(build_observed(**changes))
+    assert result.apply == ()
+    assert result.scale is None
+    condition = get_condition(result, "Ready")
+    assert (condition["status"], condition["reason"]) == ("False", reason)
+    assert ":" in condition["message"]
+
+
+def test_a_pull_failure_is_a_condition_with_the_fix():
+    """kubectl describe tells what to do."""
+    pod = PodFacts("p", "p", NOW, False, False, waiting_reason="ErrImageNeverPull", waiting_message="no image app:1")
+    condition = get_condition(plan(build_observed(pods=(pod,))), "WorkersHealthy")
+    assert (condition["status"], condition["reason"]) == ("False", "ImagePullFailed")
+    assert "spec.worker.image" in condition["message"]
+
+
+def test_children_in_order_and_owned():
+    """The ServiceAccount and the Secret are there before the pods that need them."""
+    children = plan(build_observed()).apply
+    assert [child["kind"] for child in children] == ["ServiceAccount", "Secret", "Deployment"]
+    for child in children:
+        assert child["metadata"]["name"] == "q-worker"
+        assert child["metadata"]["ownerReferences"][0]["uid"] == "u1"
+    assert "replicas" not in children[2]["spec"]
+
+
+def test_no_secret_in_the_deployment():
+    """Credentials are in the Secret and nowhere else."""
+    children = plan(build_observed(credentials=Credentials("amqp://u:hidden@b", "redis://:hidden@r"))).apply
+    assert "hidden" not in str(children[2])
+    assert "hidden" not in repr(build_observed(credentials=Credentials("amqp://u:hidden@b", "redis://r")))
