@@ -195,3 +195,6 @@ def configure_logging(log_format: Literal["json", "console"], level: str) -> Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
+    # One line for each poll of the broker's statistics would bury everything else.
+    for name in ("httpx", "alembic"):
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
