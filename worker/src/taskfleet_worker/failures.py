@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import MethodType
 from typing import Any
 
-from celery import states
+from celery import signals, states
 from celery.exceptions import NotRegistered
 
-from . import _wire
+from . import _wire, reporting
 from .events import Identity, StateEvent, build_error, encode_origin
 from .settings import WorkerSettings
 
 __all__ = ["install_failure_hooks"]
+
+logger = logging.getLogger("taskfleet.worker")
 
 
 def install_failure_hooks(consumer: Any, settings: WorkerSettings) -> None:
@@ -25,7 +28,8 @@ def install_failure_hooks(consumer: Any, settings: WorkerSettings) -> None:
 
     def on_unknown_task(self: Any, body: Any, message: Any, exc: BaseException) -> Any:
         name = (message.headers or {}).get("task") or str(exc)
-        _report(self, settings, message, NotRegistered(name), may_retry=True)
+        if _report(self, settings, message, NotRegistered(name), may_retry=True):
+            return _put_aside(self, message, name, exc)
         return unknown(body, message, exc)
 
     def on_invalid_task(self: Any, body: Any, message: Any, exc: BaseException) -> Any:
@@ -44,11 +48,25 @@ def install_failure_hooks(consumer: Any, settings: WorkerSettings) -> None:
         setattr(consumer, name, MethodType(method, consumer))
 
 
-def _report(consumer: Any, settings: WorkerSettings, message: Any, exc: BaseException, *, may_retry: bool) -> None:
+def _put_aside(consumer: Any, message: Any, name: str, exc: BaseException) -> None:
+    """Acknowledge a message whose task gets another attempt: a rejected one would be recorded as failed."""
+    task_id = message.headers["id"]
+    logger.error("task %s[%s] is not registered in this worker; the platform tries again", name, task_id)
+
+    def acknowledge() -> None:
+        message.ack_log_error(logger, consumer.connection_errors)
+
+    if not reporting.defer_until_recorded(task_id, acknowledge):
+        acknowledge()
+    signals.task_unknown.send(sender=consumer, message=message, exc=exc, name=name, id=task_id)
+
+
+def _report(consumer: Any, settings: WorkerSettings, message: Any, exc: BaseException, *, may_retry: bool) -> bool:
+    """Report the end of the attempt; whether another one follows."""
     headers = message.headers or {}
     task_id = headers.get("id")
     if not isinstance(task_id, str):
-        return
+        return False
     attempt, most = headers.get(_wire.HEADER_ATTEMPT), headers.get(_wire.HEADER_MAX_ATTEMPTS)
     identity = Identity(
         id=task_id,
@@ -76,3 +94,4 @@ def _report(consumer: Any, settings: WorkerSettings, message: Any, exc: BaseExce
         "date_done": consumer.app.now().isoformat() if state == states.FAILURE else None,
     }
     backend.report(identity, event, backend.encode(meta))
+    return event.ends_attempt

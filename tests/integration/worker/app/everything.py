@@ -81,7 +81,7 @@ def silent_failure() -> None:
 @app.task(bind=True, ignore_result=True, max_retries=3)
 def silent_retry(self: Task, name: str) -> None:
     if trace(name, "run") < 2:
-        raise self.retry(countdown=0)
+        raise self.retry(countdown=1)
 
 
 @app.task(bind=True)
@@ -93,7 +93,9 @@ def progress(self: Task, steps: int) -> str:
 
 @app.task(bind=True)
 def own_state(self: Task) -> None:
-    self.update_state(state="FAILURE", meta={"exc_type": "ValueError", "exc_message": ["mine"], "exc_module": "builtins"})
+    self.update_state(
+        state="FAILURE", meta={"exc_type": "ValueError", "exc_message": ["mine"], "exc_module": "builtins"}
+    )
     raise Ignore()
 
 
@@ -122,7 +124,7 @@ def retry_in(self: Task, name: str, seconds: float, times: int = 1) -> int:
     return runs
 
 
-@app.task(autoretry_for=(ConnectionError,), max_retries=2, retry_backoff=False, default_retry_delay=0)
+@app.task(autoretry_for=(ConnectionError,), max_retries=2, retry_backoff=False, default_retry_delay=1)
 def autoretry(name: str) -> None:
     trace(name, "run")
     raise ConnectionError("down")
