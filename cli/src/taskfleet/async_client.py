@@ -143,6 +143,7 @@ class AsyncClient:
                 body=documents[start : start + step],
                 params={"atomic": "true"} if atomic else {},
                 headers={"Idempotency-Key": str(uuid.uuid4())},
+                accepts_items=not atomic,
             )
             outcomes += [_read_item(item) for item in answer["items"]]
         return outcomes
@@ -239,7 +240,8 @@ class AsyncClient:
 
     async def queues(self) -> Sequence[Queue]:
         """All queues with their figures."""
-        return [Queue.model_validate(item) for item in _items(await self._call("GET", "/queues"))]
+        answer = await self._call("GET", "/queues")
+        return [Queue.model_validate(item) for item in answer["items"]]
 
     async def queue(self, name: str) -> Queue:
         """One queue with its figures."""
@@ -248,7 +250,7 @@ class AsyncClient:
     async def queue_tasks(self, name: str) -> Sequence[TaskSignature]:
         """The task names that the queue's workers have announced."""
         answer = await self._call("GET", f"/queues/{_quote(name)}/tasks")
-        return [TaskSignature.model_validate(item) for item in _items(answer)]
+        return [TaskSignature.model_validate(item) for item in answer["items"]]
 
     async def redrive(self, name: str) -> dict[str, Any]:
         """Start a new attempt of every dead task of a queue."""
@@ -260,7 +262,14 @@ class AsyncClient:
 
     async def schedules(self) -> Sequence[Schedule]:
         """All periodic tasks."""
-        return [Schedule.model_validate(item) for item in _items(await self._call("GET", "/schedules"))]
+        found: Sequence[Schedule] = ()
+        after: str | None = None
+        while True:
+            page = await self._call("GET", "/schedules", params={"after": after, "limit": 500})
+            found = [*found, *(Schedule.model_validate(item) for item in page["items"])]
+            after = page.get("next_after")
+            if after is None:
+                return found
 
     async def put_schedule(self, schedule_id: str, document: Mapping[str, Any]) -> Schedule:
         """Create or replace a periodic task."""
@@ -282,6 +291,7 @@ class AsyncClient:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         extra_seconds: float = 0.0,
+        accepts_items: bool = False,
     ) -> Any:
         """One call, tried again while the API is away: every call is idempotent, submissions by their key."""
         failures = 0
@@ -302,7 +312,10 @@ class AsyncClient:
                 if response.is_success:
                     return _decode(response)
                 if response.status_code not in RETRY_STATUSES or failures >= self._retries:
-                    raise build_error(response.status_code, _decode(response), response.headers)
+                    document = _decode(response)
+                    if accepts_items and isinstance(document, dict) and "items" in document:
+                        return document  # a batch of which every item was refused
+                    raise build_error(response.status_code, document, response.headers)
             await asyncio.sleep(_pause(failures))
             failures += 1
 
@@ -354,16 +367,12 @@ def _decode(response: httpx.Response) -> Any:
         return None
 
 
-def _items(answer: Any) -> Any:
-    return answer["items"] if isinstance(answer, Mapping) else answer
-
-
 def _read_item(item: Mapping[str, Any]) -> Task | TaskfleetError:
     """One item of a batch answer: a task, or the problem that it met."""
-    problem = item.get("problem") or item.get("error")
+    problem = item.get("problem")
     if problem:
-        return build_error(int(problem.get("status", 422)), problem, {})
-    return Task.model_validate(item.get("task_record", item))
+        return build_error(int(item["status"]), problem, {})
+    return Task.model_validate({name: value for name, value in item.items() if name not in ("status", "problem")})
 
 
 def _read_event(message: SseMessage) -> Event:

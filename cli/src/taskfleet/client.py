@@ -142,6 +142,7 @@ class Client:
                 body=documents[start : start + step],
                 params={"atomic": "true"} if atomic else {},
                 headers={"Idempotency-Key": str(uuid.uuid4())},
+                accepts_items=not atomic,
             )
             outcomes += [_read_item(item) for item in answer["items"]]
         return outcomes
@@ -236,7 +237,8 @@ class Client:
 
     def queues(self) -> Sequence[Queue]:
         """All queues with their figures."""
-        return [Queue.model_validate(item) for item in _items(self._call("GET", "/queues"))]
+        answer = self._call("GET", "/queues")
+        return [Queue.model_validate(item) for item in answer["items"]]
 
     def queue(self, name: str) -> Queue:
         """One queue with its figures."""
@@ -245,7 +247,7 @@ class Client:
     def queue_tasks(self, name: str) -> Sequence[TaskSignature]:
         """The task names that the queue's workers have announced."""
         answer = self._call("GET", f"/queues/{_quote(name)}/tasks")
-        return [TaskSignature.model_validate(item) for item in _items(answer)]
+        return [TaskSignature.model_validate(item) for item in answer["items"]]
 
     def redrive(self, name: str) -> dict[str, Any]:
         """Start a new attempt of every dead task of a queue."""
@@ -257,7 +259,14 @@ class Client:
 
     def schedules(self) -> Sequence[Schedule]:
         """All periodic tasks."""
-        return [Schedule.model_validate(item) for item in _items(self._call("GET", "/schedules"))]
+        found: Sequence[Schedule] = ()
+        after: str | None = None
+        while True:
+            page = self._call("GET", "/schedules", params={"after": after, "limit": 500})
+            found = [*found, *(Schedule.model_validate(item) for item in page["items"])]
+            after = page.get("next_after")
+            if after is None:
+                return found
 
     def put_schedule(self, schedule_id: str, document: Mapping[str, Any]) -> Schedule:
         """Create or replace a periodic task."""
@@ -279,6 +288,7 @@ class Client:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         extra_seconds: float = 0.0,
+        accepts_items: bool = False,
     ) -> Any:
         """One call, tried again while the API is away: every call is idempotent, submissions by their key."""
         failures = 0
@@ -299,7 +309,10 @@ class Client:
                 if response.is_success:
                     return _decode(response)
                 if response.status_code not in RETRY_STATUSES or failures >= self._retries:
-                    raise build_error(response.status_code, _decode(response), response.headers)
+                    document = _decode(response)
+                    if accepts_items and isinstance(document, dict) and "items" in document:
+                        return document  # a batch of which every item was refused
+                    raise build_error(response.status_code, document, response.headers)
             time.sleep(_pause(failures))
             failures += 1
 
@@ -351,16 +364,12 @@ def _decode(response: httpx.Response) -> Any:
         return None
 
 
-def _items(answer: Any) -> Any:
-    return answer["items"] if isinstance(answer, Mapping) else answer
-
-
 def _read_item(item: Mapping[str, Any]) -> Task | TaskfleetError:
     """One item of a batch answer: a task, or the problem that it met."""
-    problem = item.get("problem") or item.get("error")
+    problem = item.get("problem")
     if problem:
-        return build_error(int(problem.get("status", 422)), problem, {})
-    return Task.model_validate(item.get("task_record", item))
+        return build_error(int(item["status"]), problem, {})
+    return Task.model_validate({name: value for name, value in item.items() if name not in ("status", "problem")})
 
 
 def _read_event(message: SseMessage) -> Event:

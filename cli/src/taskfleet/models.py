@@ -116,8 +116,13 @@ class Queue(_Answer):
     ready: int | None = None
     unacknowledged: int | None = None
     workers: int | None = None
+    consuming: int | None = None
     slots: int | None = None
     busy: int | None = None
+    arrivals_per_second: float | None = None
+    completions_per_second: float | None = None
+    records: dict[str, int] | None = None
+    limits: dict[str, Any] = Field(default_factory=dict)
 
 
 class TaskSignature(_Answer):
@@ -136,6 +141,10 @@ class Schedule(_Answer):
     cron: str | None = None
     interval_seconds: float | None = None
     time_zone: str | None = None
+    catch_up: str = "last"
+    enabled: bool = True
+    last_tick_at: datetime | None = None
+    last_task_id: str | None = None
     next_at: datetime | None = None
 
 

@@ -26,11 +26,17 @@ STYLES = {
     TaskState.EXPIRED: "magenta",
 }
 UNKNOWN = "?"
+WIDE_COLUMNS = 1000
 
 
 def console() -> Console:
     """Standard output as it is now."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """Standard output for tables: a row is never cut, the terminal wraps what is too long for it."""
+    return Console(file=sys.stdout, highlight=False, width=WIDE_COLUMNS)
 
 
 def error_console() -> Console:
@@ -61,9 +67,17 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else str(UNKNOWN if cell is None else cell) for cell in row))
     if table.row_count:
-        console().print(table)
+        _print_stripped(table)
     else:
         error_console().print(empty)
+
+
+def _print_stripped(table: Table) -> None:
+    """Without the blanks that fill up the last column."""
+    wide = wide_console()
+    with wide.capture() as captured:
+        wide.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def state_text(state: TaskState) -> Text:
@@ -90,7 +104,7 @@ def print_task(task: Task) -> None:
     table.add_column(overflow="fold")
     for name, value in _describe_task(task):
         table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
-    console().print(table)
+    _print_stripped(table)
     if task.error and task.error.traceback:
         console().print(Text(task.error.traceback.rstrip(), style="dim"))
 

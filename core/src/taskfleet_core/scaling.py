@@ -289,9 +289,8 @@ def _explain_need(
         reason = f"no task for {idle_for:.0f} s, the last replica stays {spec.idle_seconds:g} s"
         return Decision(replicas, Cause.IDLE if not replicas else Cause.HELD, reason, terms, memory)
     if terms.backlog_slots > terms.load_slots:
-        reason = (
-            f"{seen.ready} waiting tasks of {terms.run_seconds:.2g} s shall start within {spec.target_wait_seconds:g} s"
-        )
+        waiting = "1 waiting task" if seen.ready == 1 else f"{seen.ready} waiting tasks"
+        reason = f"{waiting} of {terms.run_seconds:.2g} s shall start within {spec.target_wait_seconds:g} s"
         return Decision(replicas, Cause.BACKLOG, reason, terms, memory)
     reason = (
         f"{terms.arrivals_per_second:.2g} tasks/s of {terms.run_seconds:.2g} s: "

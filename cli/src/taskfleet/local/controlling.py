@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from taskfleet.local.journal import Journal
 from taskfleet.local.workers import StartWorker, WorkerPool
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.scaling import Decision, Memory, Observation, ScalingSpec, decide
@@ -69,7 +70,8 @@ def build_observation(
 class QueueController:
     """Holds what one queue needs between two decisions."""
 
-    def __init__(self, queue: TaskQueue, pool: WorkerPool) -> None:
+    def __init__(self, queue: TaskQueue, pool: WorkerPool, journal: Journal) -> None:
+        self._journal = journal
         self.queue = queue
         self.pool = pool
         self.statistics: QueueStatistics | None = None
@@ -111,13 +113,21 @@ class QueueController:
         now = time.monotonic()
         woken = now - self._woken_at < WAKE_SECONDS and not self.pool.staying
         observation = build_observation(now, statistics, self.pool, beats, self.completions, woken=woken)
-        self.decision = decide(observation, spec, self._memory)
+        previous, self.decision = self.decision, decide(observation, spec, self._memory)
         self._memory = self.decision.memory
         if self.leaving:
             self.pool.drain_all()
-        elif self.scales:
+            return self.decision
+        self._tell_change(previous.replicas if previous else 0, self.decision)
+        if self.scales:
             self.pool.scale(self.decision.replicas)
         return self.decision
+
+    def _tell_change(self, before: int, decision: Decision) -> None:
+        if decision.replicas != before:
+            event = "scaled" if self.scales else "would_scale"
+            words = {"workers": f"{before} -> {decision.replicas}", "reason": decision.reason}
+            self._journal.info(event, queue=self.queue.queue_name, **words)
 
     def observe_draining(self, beats: Mapping[str, Heartbeat] | None) -> None:
         """Follow the workers that leave, without deciding anything."""

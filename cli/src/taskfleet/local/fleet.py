@@ -148,7 +148,7 @@ class Fleet:
             if present is None:
                 grace = loaded.queue.spec.worker.effective_grace_seconds
                 pool = WorkerPool(loaded.queue.name, start, self.journal, grace_seconds=grace)
-                self.controllers[name] = QueueController(loaded.queue, pool)
+                self.controllers[name] = QueueController(loaded.queue, pool, self.journal)
             else:
                 present.replace_queue(loaded.queue, start)
         self._registry.set_queues([loaded.queue for loaded in queues])
