@@ -88,8 +88,8 @@ class DatabaseServer:
         """Make the data folder."""
         raise NotImplementedError
 
-    def execute(self, sql: str) -> str:
-        """Run SQL as administrator, outside of any transaction; returns the bare output."""
+    def execute(self, sql: str, url: str | None = None) -> str:
+        """Run SQL as administrator, in the database of the URL if given; returns the bare output."""
         raise NotImplementedError
 
     @property
@@ -191,9 +191,9 @@ class PostgreSQL(DatabaseServer):
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         return [str(POSTGRESQL_BIN / "postgres"), "-D", str(self.data), *settings]
 
-    def execute(self, sql: str) -> str:
-        command = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", self.build_url("postgres"), "-c", sql]
-        return _run(command, self.folder)
+    def execute(self, sql: str, url: str | None = None) -> str:
+        command = ["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", url or self.build_url("postgres")]
+        return _run([*command, "-c", sql], self.folder)
 
     def ensure_database(self, name: str) -> None:
         if not self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'").strip():
@@ -237,9 +237,11 @@ class MariaDB(DatabaseServer):
             "--max-connections=200",
         ]
 
-    def execute(self, sql: str) -> str:
+    def execute(self, sql: str, url: str | None = None) -> str:
         command = ["mariadb", "--no-defaults", "-N", "-B", "-h", "127.0.0.1", "-P", str(self.port), "-u", USER]
-        return _run([*command, f"--password={PASSWORD}", "-e", sql], self.folder)
+        return _run(
+            [*command, f"--password={PASSWORD}", "-e", sql, *([url.rsplit("/", 1)[1]] if url else [])], self.folder
+        )
 
     def ensure_database(self, name: str) -> None:
         self.execute(f"CREATE DATABASE IF NOT EXISTS {name}")

@@ -45,6 +45,8 @@ class TaskId(types.TypeDecorator[UUID]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
             return dialect.type_descriptor(postgresql.UUID(as_uuid=True))
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(LargeBinary())
         return dialect.type_descriptor(BINARY(16))
 
     def process_bind_param(self, value: UUID | None, dialect: Dialect) -> Any:

@@ -42,7 +42,8 @@ def _upgrade(connection: Connection, location: Path, revision: str) -> None:
 
 
 async def _lock(connection: AsyncConnection, database: Database) -> None:
-    """SQLite needs none: its writing transaction begins with the lock on the file."""
+    if database.is_sqlite:
+        await connection.execute(text("SELECT 1"))  # the writing transaction begins, with the lock on the file
     if database.is_postgresql:
         await connection.execute(text(f"SET statement_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
         await connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
