@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state as worker_state
@@ -43,7 +44,8 @@ class Control:
     def start(self) -> None:
         """Load what is cancelled already, then listen."""
         with contextlib.suppress(*RETRYABLE):
-            self._load()
+            # At once, not through the loop: its first turn may already bring a cancelled message.
+            self._load(lambda cancel: cancel())
         self._thread.start()
 
     def stop(self) -> None:
@@ -75,19 +77,19 @@ class Control:
             while not self._stop.is_set():
                 # Announcements are lost while a connection is down: the set tells what was missed.
                 if time.monotonic() - loaded_at > RELOAD_SECONDS:
-                    self._load()
+                    self._load(self._loop.call)
                     loaded_at = time.monotonic()
                 message = channel.get_message(timeout=1.0)
                 if message is not None and message["type"] == "message":
                     self._handle(message["data"])
 
-    def _load(self) -> None:
+    def _load(self, apply: Callable[[_Cancel], None]) -> None:
         now = time.time()
         for member, at in self._client.zrangebyscore(self._key, self._loaded_until, "+inf", withscores=True):
             task_id = member.decode() if isinstance(member, bytes) else member
             if hooks.cancellations.get(task_id) != at:
                 hooks.cancellations[task_id] = at
-                self._loop.call(_Cancel(self._worker, task_id, False))
+                apply(_Cancel(self._worker, task_id, False))
         # Clocks of API and store differ a little; reading some ids again costs nothing.
         self._loaded_until = now - REMEMBER_SECONDS if now - self._loaded_until > REMEMBER_SECONDS else now - 60
         for task_id, at in list(hooks.cancellations.items()):
