@@ -1,7 +1,9 @@
 """Cancelling: before a worker has the task, while it runs, and when it is too late."""
 
 import time
+from pathlib import Path
 
+from tests.support.ledger import read_ledger
 from tests.support.stack import Stack
 from tests.support.task_api import TaskApi
 
@@ -23,8 +25,7 @@ def test_a_queued_task_that_was_cancelled_never_runs(api: TaskApi, stack: Stack,
     after = api.submit(idle_queue, "jobs.record", ledger)
     assert api.wait(task["id"])["state"] == "cancelled"
     assert api.wait(after["id"])["state"] == "succeeded"
-    with open(ledger) as lines:
-        assert [line.split()[0] for line in lines] == [after["id"]]
+    assert [run.id for run in read_ledger(Path(ledger))] == [after["id"]]
 
 
 def test_a_running_task_is_stopped_only_with_terminate(api: TaskApi, jobs: str) -> None:

@@ -68,7 +68,7 @@ def test_a_cursor_of_another_filter_is_refused(api: TaskApi, marker: str) -> Non
     cursor = list_tasks(api, metadata=f"run={marker}", limit=2)["next_cursor"]
     answer = api.request("GET", "/tasks", params={"task": "jobs.add", "cursor": cursor})
 
-    assert answer.status_code in (400, 422)
+    assert answer.status_code == 404, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
@@ -82,11 +82,11 @@ def test_a_queue_shows_depth_and_workers(api: TaskApi, stack: Stack, idle_queue:
 
     def probe() -> bool:
         queue = api.request("GET", f"/queues/{idle_queue}").json()
-        return queue["name"] == idle_queue and queue["depth"]["ready"] == 3 and not queue["workers"]
+        return (queue["name"], queue["ready"], queue["workers"]) == (idle_queue, 3, 0)
 
     eventually_sync(probe, 15, interval_seconds=0.2)
     stack.start_worker(idle_queue)
-    eventually_sync(lambda: len(api.request("GET", f"/queues/{idle_queue}").json()["workers"]) == 1, 10)
+    eventually_sync(lambda: api.request("GET", f"/queues/{idle_queue}").json()["workers"] == 1, 10)
 
 
 def test_a_queue_lists_the_tasks_that_its_workers_announced(api: TaskApi, jobs: str) -> None:

@@ -7,11 +7,15 @@ from tests.support.stack import API_PREFIX, Stack
 from tests.support.task_api import TaskApi
 
 
-def test_a_wait_on_one_replica_sees_the_end_of_a_task_of_the_other(api: TaskApi, other_api: TaskApi, jobs: str) -> None:
+def test_a_stream_of_one_replica_sees_the_end_of_a_task_of_the_other(
+    api: TaskApi, other_api: TaskApi, jobs: str
+) -> None:
     task = api.submit(jobs, "jobs.sleep", 1)
-    answer = other_api.request("GET", f"/tasks/{task['id']}", headers={"Prefer": "wait=20"})
+    with other_api.events(task["id"]) as stream:
+        last = list(stream)[-1]
 
-    assert answer.json()["state"] == "succeeded"
+    assert last.data["state"] == "succeeded"
+    assert other_api.get(task["id"])["result"] == 1
 
 
 def test_two_requests_with_one_key_at_the_same_time_make_one_task(

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tests.support.ledger import read_ledger
 from tests.support.stack import Stack
 from tests.support.task_api import TaskApi
 from tests.support.waiting import eventually_sync
@@ -78,10 +79,9 @@ def test_an_interval_schedule_runs_each_tick_once_over_two_replicas(
     eventually_sync(lambda: Path(ledger).exists() and len(Path(ledger).read_text().splitlines()) >= 4, 20)
     assert other_api.request("DELETE", "/schedules/each-second").status_code in (200, 204)
 
-    lines = [line.split() for line in Path(ledger).read_text().splitlines()]
-    assert len({line[0] for line in lines}) == len(lines), "a tick ran twice"
-    spread = float(lines[-1][2]) - float(lines[0][2])
-    assert len(lines) - 1 <= spread + 1, "more ticks than seconds"
+    runs = read_ledger(Path(ledger))
+    assert len({run.id for run in runs}) == len(runs), "a task ran twice"
+    assert len(runs) - 1 <= runs[-1].at - runs[0].at + 1, "more ticks than seconds"
     assert api.request("GET", "/schedules/each-second").status_code == 404
 
 
@@ -91,7 +91,7 @@ def test_a_cron_schedule_says_when_it_runs_next(api: TaskApi, jobs: str) -> None
     try:
         assert made.status_code in (200, 201), made.text
         shown = api.request("GET", "/schedules/workdays").json()
-        assert shown["next_at"].endswith(("04:30:00Z", "05:30:00Z"))
+        assert shown["next_at"][11:16] in ("04:30", "05:30")
         assert "workdays" in api.request("GET", "/schedules").text
     finally:
         api.request("DELETE", "/schedules/workdays")
