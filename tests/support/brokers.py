@@ -125,6 +125,10 @@ class RabbitMQ:
             text = response.read()
         return json.loads(text) if text else None
 
+    def log_tails(self) -> list[tuple[str, str]]:
+        """The end of the server's log, for the report of a failed test."""
+        return _log_tails(self, self._process)
+
     def _is_ready(self) -> bool:
         if not (_listens(self.port) and _listens(self.metrics_port) and _listens(self.management_port)):
             return False
@@ -294,11 +298,19 @@ class Valkey:
         self.kill()
         shutil.rmtree(self.data, ignore_errors=True)
 
+    def log_tails(self) -> list[tuple[str, str]]:
+        """The end of the server's log, for the report of a failed test."""
+        return _log_tails(self, self._process)
+
     def _is_ready(self) -> bool:
         try:
             return self.command("PING") == b"+PONG"
         except OSError:
             return False
+
+
+def _log_tails(server: object, process: ManagedProcess | None) -> list[tuple[str, str]]:
+    return [] if process is None else [(f"log of {type(server).__name__}", process.output(8000))]
 
 
 def _running(server: Any) -> Iterator[Any]:

@@ -171,7 +171,11 @@ class AmqpSession(asyncio.Protocol):
 
     async def _answer(self, timeout_seconds: float | None) -> Any:
         reply = self._reply = self._loop.create_future()
-        await asyncio.wait((reply, self.lost), timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait((reply, self.lost), timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.abort("cancelled")  # the answer would be taken for that of the next call
+            raise
         if reply.done():
             return reply.result()
         if not self.lost.done():

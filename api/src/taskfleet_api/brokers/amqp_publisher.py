@@ -5,6 +5,7 @@ One write and one future per window, none per message.
 
 import asyncio
 import random
+import struct
 from collections.abc import Sequence
 
 import structlog
@@ -129,7 +130,7 @@ class AmqpPublisher:
         for index in range(start, stop):
             try:
                 data = marshal_message(messages[index], connection.frame_max)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, struct.error) as error:
                 results[index] = PublishFailure(FailureKind.NACKED, f"cannot be sent over AMQP: {error}")
                 stop = index  # the window ends before it, the next begins after it
                 break

@@ -71,7 +71,7 @@ class RabbitDeadLetters:
         """Keep one consumer per queue until the connection is lost."""
         readers: dict[str, asyncio.Task[None]] = {}
         try:
-            while not connection.is_closed:
+            while connection.connected.is_set():  # `is_closed` stays false when the peer goes away
                 wanted = set(queues())
                 for name in readers.keys() - wanted:
                     readers.pop(name).cancel()

@@ -18,7 +18,7 @@ KEPT_SECONDS = 30.0
 
 
 class PassiveDeclares:
-    """Ready messages and consumers of at most 100 queues per call, round robin; others keep their last figure a while."""
+    """Ready messages and consumers of at most 100 queues per call, round robin; others keep their last figure."""
 
     def __init__(self, addresses: Sequence[BrokerAddress], *, timeout_seconds: float = 2.0) -> None:
         self._addresses = addresses

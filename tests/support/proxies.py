@@ -1,0 +1,81 @@
+"""A TCP proxy between a client and a server that can stop forwarding, drop connections or refuse them."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Proxy"]
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to a port of this machine, within the running event loop. Use with `async with`."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._forwarding = asyncio.Event()
+        self._forwarding.set()
+        self._links: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.accepted = 0
+        self.held_bytes = 0  # read while frozen, and not forwarded yet
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """A black hole: connections stay, new ones are accepted, not a byte goes through in either direction."""
+        self._forwarding.clear()
+
+    def thaw(self) -> None:
+        """Forward again, also what was held back."""
+        self._forwarding.set()
+
+    def cut(self) -> None:
+        """Reset all present connections."""
+        for link in self._links:
+            link.cancel()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        self.accepted += 1
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._link(reader, writer)
+        writer.transport.abort()
+        self._links.discard(task)
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._forwarding.wait()
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        pumps = [
+            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(far_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            far_writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self.held_bytes += len(data)
+            await self._forwarding.wait()
+            self.held_bytes -= len(data)
+            writer.write(data)
+            await writer.drain()
