@@ -23,7 +23,7 @@ from taskfleet_api.openapi import build_openapi
 from taskfleet_api.queues import endpoints as queue_endpoints
 from taskfleet_api.queues.service import Queues
 from taskfleet_api.records import GroupCommit, Records, open_records
-from taskfleet_api.references import mount_references, run_references
+from taskfleet_api.references import REFERENCES, mount_references, run_references
 from taskfleet_api.schedules import endpoints as schedule_endpoints
 from taskfleet_api.schedules.service import Schedules
 from taskfleet_api.settings import Settings
@@ -52,7 +52,6 @@ class Api(FastAPI):
         super().__init__(
             title="Taskfleet",
             version=version("taskfleet-api"),
-            root_path=settings.root_path,
             lifespan=_run,
             redirect_slashes=False,
             openapi_tags=[
@@ -65,6 +64,7 @@ class Api(FastAPI):
         self.state.settings = settings
         self.state.services = None
         self.requests_in_hand = 0
+        self._root_path = settings.root_path
         self._hot = HotSubmissions(super().__call__, lambda: self.state.services, settings.root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +72,9 @@ class Api(FastAPI):
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return
+        # A proxy may strip the prefix or not; the framework copes with both once it knows the prefix.
+        if self._root_path:
+            scope["root_path"] = self._root_path
         self.requests_in_hand += 1
         try:
             if self._hot.handles(scope):
@@ -84,7 +87,7 @@ class Api(FastAPI):
     def openapi(self) -> dict[str, object]:
         """The OpenAPI document."""
         if self.openapi_schema is None:
-            self.openapi_schema = build_openapi(self)
+            self.openapi_schema = build_openapi(self, self._root_path)
         return self.openapi_schema
 
 
@@ -92,9 +95,10 @@ def create_app(settings: Settings) -> Api:
     """The app; nothing is opened before its lifespan begins."""
     app = Api(settings)
     mount_references(app, settings.references)
-    for module in (task_endpoints, queue_endpoints, schedule_endpoints, health, metrics):
-        app.include_router(module.router)
-    add_error_handlers(app)
+    routers = [module.router for module in (task_endpoints, queue_endpoints, schedule_endpoints, health, metrics)]
+    for router in routers:
+        app.include_router(router)
+    add_error_handlers(app, [*(REFERENCES[name] for name in settings.references), *routers])
     # The last one added is the outermost.
     if settings.cors_origins:
         app.add_middleware(

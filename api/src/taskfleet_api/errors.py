@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
 
 from taskfleet_api.problems import INVALID_INPUT, Problem, ProblemResponse, build_problem, build_status_problem
 from taskfleet_api.tasks.parsing import describe_finding, escape_pointer
@@ -20,8 +20,9 @@ __all__ = ["add_error_handlers"]
 log = structlog.get_logger()
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Register the handlers."""
+def add_error_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Register the handlers; `routers` are all that the app has."""
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.add_exception_handler(TaskfleetError, _handle_domain_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
@@ -65,9 +66,8 @@ def _build_pointer(location: Sequence[Any]) -> str:
 
 
 def find_allowed_methods(request: Request) -> list[str]:
-    """Every method that some route has at the request's path; the framework names only those of the first."""
-    allowed: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(dict(request.scope))[0] is not Match.NONE:
-            allowed |= route.methods or set()
-    return sorted(allowed)
+    """Every method that some route has at the request's path; the framework names only those of one route."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    routes: list[APIRoute] = request.app.state.routes
+    found = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    return sorted(found) or ["GET"]

@@ -24,7 +24,7 @@ REFERENCE = "#/components/schemas/{model}"
 EXTRA_MODELS = (TaskSubmission, BatchItem, ScheduleInput, NewScheduleInput)
 
 
-def build_openapi(app: FastAPI) -> dict[str, Any]:
+def build_openapi(app: FastAPI, root_path: str) -> dict[str, Any]:
     """The document. Made once, on first use."""
     document = get_openapi(
         title=app.title,
@@ -33,7 +33,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         description=DESCRIPTION,
         routes=app.routes,
         tags=app.openapi_tags,
-        servers=[{"url": app.root_path or "/"}],
+        servers=[{"url": root_path or "/"}],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})

@@ -1,5 +1,6 @@
 """RFC 9457 problem documents: one builder, one table from domain errors to statuses."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -155,7 +156,7 @@ def build_status_problem(status: int, detail: str | None = None, headers: Mappin
     kind = by_status.get(status)
     if kind is None:
         title = HTTPStatus(status).phrase
-        kind = ProblemKind(status, title.lower().replace(" ", "-"), title)
+        kind = ProblemKind(status, re.sub(r"[^a-z]+", "-", title.lower().replace("'", "")), title)
     return Problem(kind=kind, detail=detail or kind.title, headers=headers or {})
 
 

@@ -278,7 +278,7 @@ def _refuse_unstorable(**names: str | None) -> None:
 
 
 @router.get(
-    "/tasks/{task_id}",
+    "/tasks/{task_id:uuid}",
     operation_id="getTask",
     summary="Read a task",
     response_class=Json,
@@ -290,7 +290,7 @@ async def get_task(task_id: TaskId, services: ServicesOf) -> Json:
 
 
 @router.delete(
-    "/tasks/{task_id}",
+    "/tasks/{task_id:uuid}",
     operation_id="cancelTask",
     summary="Cancel a task",
     response_class=Json,
@@ -311,7 +311,7 @@ async def cancel_task(
 
 
 @router.post(
-    "/tasks/{task_id}:retry",
+    "/tasks/{task_id:uuid}:retry",
     operation_id="retryTask",
     summary="Run a task again",
     status_code=202,
@@ -324,7 +324,7 @@ async def retry_task(task_id: TaskId, services: ServicesOf) -> Json:
 
 
 @router.get(
-    "/tasks/{task_id}/events",
+    "/tasks/{task_id:uuid}/events",
     operation_id="streamTaskEvents",
     summary="Follow a task",
     response_class=StreamingResponse,

@@ -19,6 +19,7 @@ __all__ = ["is_too_deep", "parse_members", "parse_value"]
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -27,12 +28,12 @@ def is_too_deep(text: bytes, limit: int) -> bool:
     """Whether brackets nest deeper than `limit`; brackets inside strings do not count."""
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
-    brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
+    brackets = _STRING.sub(b"", text).translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(limit):
         if not brackets:
             return False
         # One round takes away the innermost level everywhere.
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
 
 
@@ -85,6 +86,8 @@ def _describe(error: ValueError) -> str:
 
 
 def _build_malformed(error: json.JSONDecodeError) -> MalformedBodyError:
+    if error.doc in ("NaN", "Infinity", "-Infinity"):
+        return MalformedBodyError(f"The body is not JSON: {error.msg}.")
     return MalformedBodyError(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.")
 
 

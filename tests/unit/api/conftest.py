@@ -1,0 +1,68 @@
+"""The app on SQLite, without broker and without Redis: accepting and reading must work on the database alone."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.support.processes import free_port
+
+from taskfleet_api.app import Api, create_app
+from taskfleet_api.settings import Settings
+
+
+@dataclass
+class RunningApp:
+    """An app whose lifespan has begun, and a client of it."""
+
+    app: Api
+    client: httpx.AsyncClient
+
+    async def add_queue(self, name: str, **limits: Any) -> None:
+        """Register a queue as the operator would."""
+        await self.app.state.services.directory.register(
+            {
+                "schema": 1,
+                "namespace": "default",
+                "name": name,
+                "queueName": name,
+                "uid": f"uid-{name}",
+                "broker": "default",
+                "limits": limits,
+                "at": time.time(),
+            }
+        )
+
+
+def build_settings(tmp_path: Path, **overrides: Any) -> Settings:
+    """Settings with nobody behind the broker and Redis addresses."""
+    values: dict[str, Any] = {
+        "database_url": f"sqlite:///{tmp_path / 'records.sqlite3'}",
+        "redis_url": f"redis://127.0.0.1:{free_port()}/0",
+        "broker_url": f"redis://127.0.0.1:{free_port()}/1",
+        "shutdown_timeout_seconds": 0.2,
+    }
+    return Settings(**values | overrides)
+
+
+@pytest.fixture
+def overrides() -> dict[str, Any]:
+    """Settings that a test module or a parametrized test changes."""
+    return {}
+
+
+@pytest.fixture
+async def running(tmp_path: Path, overrides: dict[str, Any]) -> AsyncIterator[RunningApp]:
+    """The app with one queue, `jobs`."""
+    app = create_app(build_settings(tmp_path, **overrides))
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=20) as client,
+    ):
+        made = RunningApp(app, client)
+        await made.add_queue("jobs", pool="prefork", maxTaskSeconds=60)
+        yield made
