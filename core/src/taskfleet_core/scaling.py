@@ -305,9 +305,9 @@ def _bound(spec: ScalingSpec, decision: Decision) -> Decision:
         reason = f"fixed at {spec.pinned_replicas} by spec.scaling.replicas"
         return replace(decision, replicas=spec.pinned_replicas, cause=Cause.PINNED, reason=reason)
     if decision.replicas > spec.max_replicas:
-        reason = f"maxReplicas {spec.max_replicas} (wanted {decision.replicas}: {decision.reason})"
+        reason = f"maxReplicas {spec.max_replicas} (the rule wants {decision.replicas}: {decision.reason})"
         return replace(decision, replicas=spec.max_replicas, cause=Cause.MAXIMUM, reason=reason)
     if decision.replicas < spec.min_replicas:
-        reason = f"minReplicas {spec.min_replicas} (wanted {decision.replicas}: {decision.reason})"
+        reason = f"minReplicas {spec.min_replicas} (the rule wants {decision.replicas})"
         return replace(decision, replicas=spec.min_replicas, cause=Cause.MINIMUM, reason=reason)
     return decision

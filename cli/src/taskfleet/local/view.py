@@ -33,7 +33,7 @@ class FleetView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         problems = list(self._build_problems())
         used = FIXED_LINES + len(problems) + max(1, len(self._fleet.controllers)) + 1 + bool(problems)
-        lines = max(LEAST_LOG_LINES, (options.height or 24) - used)
+        lines = max(LEAST_LOG_LINES, (options.height or console.height) - used)
         parts: list[RenderableType] = [self._build_header(), Text(), self._build_queues()]
         if problems:
             parts += [Text(), *problems]
@@ -93,7 +93,7 @@ class FleetView:
             table.add_column(title, justify="right", no_wrap=True)
         table.add_column("WHY", no_wrap=True, ratio=1, overflow="ellipsis")
         for name, controller in self._fleet.controllers.items():
-            table.add_row(name, *_build_row(controller))
+            table.add_row(name, *_build_row(controller, stopping=self._fleet.is_draining))
         return table
 
     def _build_problems(self) -> Iterator[Text]:
@@ -126,8 +126,8 @@ class FleetView:
         left = sum(worker.in_hand for c in self._fleet.controllers.values() for worker in c.pool.workers)
         workers = sum(len(c.pool.workers) for c in self._fleet.controllers.values())
         return Text(
-            f"Stopping: {workers} workers, {left} tasks in hand. Ctrl-C again stops at once; what runs then runs again "
-            "at the next start.",
+            f"Stopping: {workers} workers left with {left} running tasks. Ctrl-C again stops at once; what runs then "
+            "runs again at the next start.",
             style="yellow",
         )
 
@@ -136,7 +136,7 @@ def _build_problem(subject: str, reason: str) -> Text:
     return Text.assemble(("▲ ", "red"), (subject, "bold"), f"  {reason}", no_wrap=True, overflow="ellipsis")
 
 
-def _build_row(controller: QueueController) -> list[RenderableType]:
+def _build_row(controller: QueueController, *, stopping: bool) -> list[RenderableType]:
     statistics, decision, beats = controller.statistics, controller.decision, controller.beats
     slots = sum(beat["slots"] for beat in beats.values()) if beats is not None else None
     busy = sum(beat["busy"] for beat in beats.values()) if beats is not None else None
@@ -145,11 +145,11 @@ def _build_row(controller: QueueController) -> list[RenderableType]:
     return [
         _number(statistics.ready if statistics else None),
         _number(in_hand if statistics else None),
-        _build_workers(controller),
+        _build_workers(controller, stopping=stopping),
         _number(None) if busy is None else Text(f"{busy}/{slots}"),
         Text(f"{terms.arrivals_per_second:.1f}" if terms else "-"),
         Text(describe_seconds(terms.run_seconds) if terms and controller.completions.count else "-"),
-        _build_reason(controller),
+        Text("stopping", style="yellow") if stopping else _build_reason(controller),
     ]
 
 
@@ -157,11 +157,11 @@ def _number(value: int | None) -> Text:
     return UNKNOWN if value is None else Text(f"{value:,}", style="bold" if value else "dim")
 
 
-def _build_workers(controller: QueueController) -> Text:
+def _build_workers(controller: QueueController, *, stopping: bool) -> Text:
     """A dot for each worker (busy, idle, starting, leaving), and ready of wanted."""
     pool = controller.pool
     wanted = controller.decision.replicas if controller.decision and controller.scales else len(pool.staying)
-    text = Text(f"{len(pool.ready)}/{wanted} ")
+    text = Text(f"{len(pool.ready)}/{0 if stopping else wanted} ")
     if len(pool.workers) <= MOST_DOTS:
         for worker in pool.workers:
             text.append(*_build_dot(worker))

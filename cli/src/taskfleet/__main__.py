@@ -1,0 +1,5 @@
+"""`python -m taskfleet`."""
+
+from taskfleet.main import run
+
+run()
