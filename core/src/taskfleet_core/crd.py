@@ -1,0 +1,234 @@
+"""Builds the CustomResourceDefinition of `TaskQueue` from the pydantic model. Pure: returns plain dictionaries.
+
+Kubernetes wants a structural schema: no `$ref`, no `anyOf` with null, defaults spelled out at every level, and the
+cross-field rules as CEL. Everything that a person reads in `kubectl explain` comes from the model's descriptions.
+"""
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from taskfleet_core.taskqueue import GROUP, KIND, NAME_MAX_LENGTH, Rule, TaskQueue, TaskQueueSpec, TaskQueueStatus
+
+__all__ = ["build_crd"]
+
+VERSION = "v1alpha1"
+PLURAL = "taskqueues"
+
+OPEN_LISTS = {"env", "envFrom"}  # Kubernetes defines their content: checked when the pod template is applied
+MAX_ITEMS = 64  # bounds what a CEL rule may cost
+MAX_TEXT = 253
+
+COLUMNS = (
+    ("Replicas", "integer", ".status.replicas", "Worker pods that exist", 0),
+    ("Desired", "integer", ".status.desiredReplicas", "Worker pods that the rule wants", 0),
+    ("Ready", "integer", ".status.readyReplicas", "Worker pods that consume", 0),
+    ("Waiting", "integer", ".status.messages.ready", "Tasks that wait in the queue", 0),
+    ("Mode", "string", ".spec.scaling.mode", "Active, DryRun or External", 0),
+    ("Age", "date", ".metadata.creationTimestamp", "", 0),
+    ("Target", "number", ".spec.scaling.targetWaitSeconds", "Seconds that a task may wait", 1),
+    ("Reason", "string", ".status.lastScaleReason", "Why the replicas are what they are", 1),
+    ("Image", "string", ".spec.worker.image", "Image of the workers", 1),
+)
+
+
+def build_crd() -> dict[str, Any]:
+    """The CustomResourceDefinition, ready to be written as YAML."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "shortNames": ["tq"],
+                "categories": ["taskfleet"],
+            },
+            "versions": [_build_version()],
+        },
+    }
+
+
+def _build_version() -> dict[str, Any]:
+    return {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": [_build_column(*column) for column in COLUMNS],
+        "subresources": {
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.scaling.replicas",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+        "schema": {"openAPIV3Schema": _build_root()},
+    }
+
+
+def _build_column(name: str, kind: str, path: str, description: str, priority: int) -> dict[str, Any]:
+    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
+    if description:
+        column["description"] = description
+    if priority:
+        column["priority"] = priority
+    return column
+
+
+def _build_root() -> dict[str, Any]:
+    spec = _build_model(TaskQueueSpec)
+    spec["description"] = _describe(TaskQueue, "spec")
+    spec["x-kubernetes-validations"] = [
+        *spec.get("x-kubernetes-validations", []),
+        {
+            "rule": "has(self.queueName) == has(oldSelf.queueName) && "
+            "(!has(self.queueName) || self.queueName == oldSelf.queueName)",
+            "message": "queueName is immutable: make a new TaskQueue for another queue",
+            "fieldPath": ".queueName",
+        },
+    ]
+    spec["properties"]["worker"]["required"].append("image")  # optional only where the app runs as a process
+    spec["properties"]["worker"]["properties"]["image"].pop("nullable")
+    status = _build_model(TaskQueueStatus)
+    status["description"] = _describe(TaskQueue, "status")
+    return {
+        "type": "object",
+        "description": (TaskQueue.__doc__ or "").strip(),
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Version of the schema of this object."},
+            "kind": {"type": "string", "description": "Always TaskQueue."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+        "x-kubernetes-validations": [
+            {
+                "rule": f"size(self.metadata.name) <= {NAME_MAX_LENGTH}",
+                "message": f"metadata.name must have at most {NAME_MAX_LENGTH} characters: "
+                "the names of the children are made from it",
+            }
+        ],
+    }
+
+
+def _describe(model: type[BaseModel], field: str) -> str:
+    return model.model_fields[field].description or ""
+
+
+def _build_model(model: type[BaseModel]) -> dict[str, Any]:
+    """The structural schema of one model, its nested models in place."""
+    schema = model.model_json_schema(by_alias=True)
+    definitions = schema.get("$defs", {})
+    models = _collect_models(model)
+    for name, each in models.items():
+        _spell_out_defaults(schema if name == model.__name__ else definitions[name], each)
+    return _structural(schema, definitions, models)
+
+
+def _spell_out_defaults(node: dict[str, Any], model: type[BaseModel]) -> None:
+    """Defaults that pydantic makes by a factory are not in its JSON schema; lists and mappings are added here."""
+    for name, field in model.model_fields.items():
+        if field.default_factory is None:
+            continue
+        value = field.get_default(call_default_factory=True)
+        if isinstance(value, (list, dict)):
+            node["properties"][field.alias or name]["default"] = value
+
+
+def _collect_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """All models by the name that pydantic gives their definitions."""
+    found: dict[str, type[BaseModel]] = {model.__name__: model}
+    for field in model.model_fields.values():
+        pending = [field.annotation]
+        while pending:
+            annotation = pending.pop()
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                found |= _collect_models(annotation) if annotation.__name__ not in found else {}
+            pending.extend(get_args(annotation))
+    return found
+
+
+def _structural(
+    node: dict[str, Any], definitions: dict[str, Any], models: dict[str, type[BaseModel]]
+) -> dict[str, Any]:
+    if "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[1]
+        return {**_structural(definitions[name], definitions, models), **_kept(node)}
+    if "anyOf" in node:  # the only union in the model: a value or null
+        inner = next(option for option in node["anyOf"] if option.get("type") != "null")
+        result = {**_structural(inner, definitions, models), **_kept(node), "nullable": True}
+        result.pop("default", None)
+        return result
+    result = _kept(node)
+    kind = result["type"] = node.get("type", "string")
+    if kind == "object":
+        result |= _build_object(node, definitions, models)
+    elif kind == "array":
+        result["items"] = _structural(node["items"], definitions, models)
+        result.setdefault("maxItems", MAX_ITEMS)
+    elif kind == "string" and "enum" not in result:
+        result.setdefault("maxLength", MAX_TEXT)
+    if kind == "integer":
+        result["format"] = "int32"
+    return result
+
+
+def _kept(node: dict[str, Any]) -> dict[str, Any]:
+    names = ("description", "default", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems")
+    result = {name: node[name] for name in names if name in node}
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    if "exclusiveMinimum" in node:
+        result |= {"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
+    if "description" in result:
+        result["description"] = " ".join(result["description"].split())
+    return result
+
+
+def _build_object(
+    node: dict[str, Any], definitions: dict[str, Any], models: dict[str, type[BaseModel]]
+) -> dict[str, Any]:
+    if "properties" not in node:  # a free-form mapping
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    result: dict[str, Any] = {}
+    properties = {}
+    for name, child in node["properties"].items():
+        properties[name] = _build_property(name, _structural(child, definitions, models))
+    result["properties"] = properties
+    if node.get("required"):
+        result["required"] = list(node["required"])
+    rules = models[node["title"]].RULES if node.get("title") in models else ()  # type: ignore[attr-defined] # on _Model
+    if rules:
+        result["x-kubernetes-validations"] = [_build_rule(rule, properties) for rule in rules]
+    return result
+
+
+def _build_property(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    if name in OPEN_LISTS:
+        schema["items"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        if name == "env":
+            schema["items"] |= {
+                "properties": {"name": {"type": "string", "maxLength": MAX_TEXT}},
+                "required": ["name"],
+            }
+    if name == "conditions":
+        schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    nested = schema["type"] == "object" and "properties" in schema
+    if nested and not schema.get("required") and not schema.get("nullable"):
+        # CEL and readers see nested defaults only where every level spells out its own.
+        schema["default"] = {key: value["default"] for key, value in schema["properties"].items() if "default" in value}
+    return schema
+
+
+def _build_rule(rule: Rule, properties: dict[str, Any]) -> dict[str, Any]:
+    result = {"rule": rule.cel, "message": rule.fix}
+    if rule.field in properties:
+        result["fieldPath"] = f".{rule.field}"
+    return result
