@@ -91,12 +91,24 @@ class Tasks:
     async def retry(self, task_id: UUID) -> TaskRecord:
         """Start a new attempt of a task that ended badly. Raises NotFoundError and ConflictError."""
         started = await self.start_attempts([task_id])
+        if not started and await self._record_live_end(task_id):
+            started = await self.start_attempts([task_id])
         if not started:
             record = await self.get(task_id)
             raise ConflictError(
                 f"Task {task_id} is {record.state.value}; failed, dead, cancelled and expired tasks can be retried."
             )
         return await self.get(task_id)
+
+    async def _record_live_end(self, task_id: UUID) -> bool:
+        """Record a final state that readers see already, ahead of the recorder; False when there is none."""
+        try:
+            live = (await self._live.fetch_states([str(task_id)])).get(str(task_id))
+        except StoreUnavailableError:
+            return False
+        if live is None or live.event is None or not TaskState(live.event["state"]).is_final:
+            return False
+        return bool((await self._records.apply_events([live.event])).applied)
 
     async def start_attempts(self, ids: Sequence[UUID]) -> Sequence[TaskRecord]:
         """Start the next attempt of those that ended badly, and say so to their readers."""
