@@ -1,11 +1,12 @@
 """Celery stays Celery: its producers, results, canvas, remote control and Flower work next to the HTTP API."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
-from celery import Celery, chain, chord, group
+from celery import Celery, Signature, chain, chord, group
 from celery.result import AsyncResult
 from tests.support.processes import free_port, start_process
 from tests.support.stack import Stack
@@ -18,24 +19,22 @@ def producer(stack: Stack, jobs: str) -> Iterator[Celery]:
     """A plain Celery client of the same broker, with Celery's own Redis backend."""
     app = Celery("producer", broker=stack.broker_url, backend=stack.valkey.url)
     app.conf.task_default_queue = jobs
-    app.conf.task_create_missing_queue_type = "quorum"
+    app.conf.task_default_queue_type = "quorum"
     yield app
     app.close()
 
 
 @pytest.fixture(scope="module")
-def send(producer: Celery, jobs: str) -> object:
-    """Signatures that go to the queue as the API's messages do: through the default exchange."""
+def send(producer: Celery) -> Callable[..., Signature]:
+    """Signatures as a producer writes them that does not import the worker's code."""
 
-    def build(name: str, *args: object, **kwargs: object) -> object:
-        return producer.signature(
-            name, args=args, kwargs=kwargs, options={"exchange": "", "routing_key": jobs, "queue": None}
-        )
+    def build(name: str, *args: Any) -> Signature:
+        return producer.signature(name, args=args)
 
     return build
 
 
-def test_a_task_of_a_celery_producer_gets_a_record(api: TaskApi, send: object, jobs: str) -> None:
+def test_a_task_of_a_celery_producer_gets_a_record(api: TaskApi, send: Callable[..., Signature], jobs: str) -> None:
     result = send("jobs.add", 20, 22).apply_async()
 
     assert result.get(timeout=20) == 42
@@ -44,7 +43,7 @@ def test_a_task_of_a_celery_producer_gets_a_record(api: TaskApi, send: object, j
     assert (record["queue"], record["task"]) == (jobs, "jobs.add")
 
 
-def _record_or_none(api: TaskApi, task_id: str) -> dict | None:
+def _record_or_none(api: TaskApi, task_id: str) -> dict[str, Any] | None:
     answer = api.request("GET", f"/tasks/{task_id}")
     return answer.json() if answer.status_code == 200 and answer.json()["state"] == "succeeded" else None
 
@@ -64,7 +63,7 @@ def test_async_result_raises_the_error_of_a_task_that_was_submitted_over_http(
         AsyncResult(task["id"], app=producer).get(timeout=20)
 
 
-def test_chains_groups_and_chords_run(send: object) -> None:
+def test_chains_groups_and_chords_run(send: Callable[..., Signature]) -> None:
     assert chain(send("jobs.add", 1, 2), send("jobs.add", 10)).apply_async().get(timeout=20) == 13
     assert group(send("jobs.add", n, n) for n in range(4)).apply_async().get(timeout=20) == [0, 2, 4, 6]
     header = [send("jobs.add", n, n) for n in range(5)]

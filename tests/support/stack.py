@@ -30,8 +30,8 @@ __all__ = ["API_PREFIX", "QueueOptions", "Stack", "StackOptions", "Worker", "smo
 API_PREFIX = "/api/v1"
 WORKER_APP_DIRECTORY = Path(__file__).parent / "workerapp"
 LOG_TAIL_BYTES = 6000
-API_READY_SECONDS = 40
-WORKER_READY_SECONDS = 40
+API_READY_SECONDS = 120
+WORKER_READY_SECONDS = 120
 
 
 @dataclass(frozen=True)
