@@ -15,6 +15,10 @@ def build_registry(reconciler: Reconciler, enqueue: Callable[[str], None]) -> ko
     """Handlers for one operator. The registry is explicit, so that two operators can live in one process."""
     registry = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=registry)
+    def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     @kopf.on.event(GROUP, "v1alpha1", "taskqueues", registry=registry)
     def on_task_queue(type: str | None, body: kopf.Body, **_: Any) -> None:
         raw = dict(body)

@@ -150,6 +150,8 @@ class Operator:
             namespaces=[namespace] if namespace else [],
             stop_flag=stop,
         )
+        # kopf takes the process's signals for itself and ends; the rest of the operator follows.
+        stop.set()
 
     async def _register(self) -> None:
         """Announce the queues to the API each half minute, and soon after one came or changed."""
