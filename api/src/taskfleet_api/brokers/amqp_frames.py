@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
+from taskfleet_api.brokers.messages import LOWEST_PRIORITY, HeaderTemplate, Message
 from taskfleet_core.amqp import CHANNEL, FRAME_OVERHEAD_BYTES
 
 __all__ = ["marshal_message"]
@@ -53,33 +53,38 @@ def _content_type(content_type: str, content_encoding: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
+def _key(key: str) -> bytes:
+    return _short_string(key)
+
+
+@functools.lru_cache(maxsize=1024)
 def _text_key(key: str) -> bytes:
     return _short_string(key) + b"S"
 
 
 @functools.lru_cache(maxsize=4096)
-def _scalar_entry(key: str, value: int | None, is_bool: bool) -> bytes:
-    """Key and value of what repeats from task to task. `is_bool` keeps True and 1 apart."""
-    return _short_string(key) + _other_value(value)
+def _template_entries(template: HeaderTemplate) -> bytes:
+    return _marshal_entries(template.headers)
 
 
-def _marshal_table(table: Mapping[str, Any]) -> bytes:
-    parts = [b""]
+def _marshal_entries(headers: Mapping[str, Any]) -> bytes:
+    parts: list[bytes] = []
     add = parts.append
-    for key, value in table.items():
-        kind = type(value)
-        if kind is str:
+    for key, value in headers.items():
+        if type(value) is str:
             data = value.encode()
             add(_text_key(key))
             add(_long(len(data)))
             add(data)
-        elif value is None or kind is int or kind is bool:
-            add(_scalar_entry(key, value, kind is bool))
         else:
-            add(_short_string(key))
+            add(_key(key))
             add(_other_value(value))
-    parts[0] = _long(sum(map(len, parts)))
     return b"".join(parts)
+
+
+def _marshal_table(headers: Mapping[str, Any]) -> bytes:
+    entries = _marshal_entries(headers)
+    return _long(len(entries)) + entries
 
 
 def _other_value(value: Any) -> bytes:
@@ -111,12 +116,15 @@ def marshal_message(message: Message, frame_max: int) -> bytes:
     task_id = _short_string(message.task_id)
     body = message.body
     expiration = message.expiration_seconds
+    constant, own = _template_entries(message.template), _marshal_entries(message.own_headers)
     payload = b"".join(
         (
             _header_head(60, 0, len(body)),
             _FLAGS if expiration is None else _FLAGS_EXPIRING,
             _content_type(message.content_type, message.content_encoding),
-            _marshal_table(message.headers),
+            _long(len(constant) + len(own)),
+            constant,
+            own,
             b"\x02",
             bytes((LOWEST_PRIORITY if message.priority is None else message.priority,)),
             task_id,

@@ -5,14 +5,15 @@ body is put together from raw JSON without parsing it again. A property test com
 """
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from celery import Celery
 
 from taskfleet_core import wire
 
-__all__ = ["LOWEST_PRIORITY", "Message", "build_message"]
+__all__ = ["LOWEST_PRIORITY", "HeaderTemplate", "Message", "build_message"]
 
 # What a task without a priority gets, on every broker: a task with priority 9 must overtake it.
 LOWEST_PRIORITY = 0
@@ -20,22 +21,41 @@ LOWEST_PRIORITY = 0
 # Celery cuts its own representations at 1024 characters too. They are for people (Flower, events), never parsed.
 REPR_MAX_CHARACTERS = 1024
 
+# Headers that differ from task to task; all others are the template's.
+_OWN = frozenset({"id", "root_id", "argsrepr", "kwargsrepr"})
 _EMBED = b', {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class HeaderTemplate:
+    """Headers that many messages share. Compared by identity, so that adapters can keep an encoded form of it."""
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Mapping[str, Any]) -> None:
+        self.headers = headers
+
+
+NO_TEMPLATE = HeaderTemplate({})
+
+
+class Message(msgspec.Struct, frozen=True):
     """One task as a broker carries it. `priority` is the API's: 0-9, 9 first, None like 0."""
 
     task_id: str
     queue: str
     body: bytes
-    headers: dict[str, Any] = field(repr=False)
+    own_headers: dict[str, Any]
     priority: int | None = None
     expiration_seconds: float | None = None
     attempt: int = 1
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
+    template: HeaderTemplate = NO_TEMPLATE
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """All headers, as a worker sees them."""
+        return {**self.template.headers, **self.own_headers}
 
     @property
     def correlation_id(self) -> str:
@@ -49,13 +69,12 @@ def _celery() -> Celery:
 
 
 @functools.lru_cache(maxsize=4096)
-def _template(task: str, timeout_seconds: float | None) -> dict[str, Any]:
-    headers: dict[str, Any] = (
-        _celery()
-        .amqp.as_task_v2("", task, argsrepr="", kwargsrepr="", time_limit=timeout_seconds, origin="taskfleet-api")
-        .headers
+def _template(task: str, timeout_seconds: float | None, expires: bool) -> HeaderTemplate:
+    made = _celery().amqp.as_task_v2(
+        "", task, argsrepr="", kwargsrepr="", time_limit=timeout_seconds, origin="taskfleet-api"
     )
-    return headers
+    own = {*_OWN, "expires"} if expires else _OWN
+    return HeaderTemplate({key: value for key, value in made.headers.items() if key not in own})
 
 
 def build_message(
@@ -79,19 +98,28 @@ def build_message(
     `expires` is the ISO 8601 text for Celery's header, `expiration_seconds` what is left of it, for the broker.
     `republished` says that an earlier copy of the same attempt may exist: the worker then looks before it runs.
     """
-    headers = _template(task, timeout_seconds).copy()
-    headers["id"] = task_id
-    headers["root_id"] = task_id
-    headers["argsrepr"] = args_json[:REPR_MAX_CHARACTERS]
-    headers["kwargsrepr"] = kwargs_json[:REPR_MAX_CHARACTERS]
-    headers[wire.HEADER_ATTEMPT] = attempt
+    own: dict[str, Any] = {
+        "id": task_id,
+        "root_id": task_id,
+        "argsrepr": args_json[:REPR_MAX_CHARACTERS],
+        "kwargsrepr": kwargs_json[:REPR_MAX_CHARACTERS],
+        wire.HEADER_ATTEMPT: attempt,
+    }
     if expires is not None:
-        headers["expires"] = expires
+        own["expires"] = expires
     if max_attempts is not None:
-        headers[wire.HEADER_MAX_ATTEMPTS] = max_attempts
+        own[wire.HEADER_MAX_ATTEMPTS] = max_attempts
     if republished:
-        headers[wire.HEADER_REPUBLISHED] = True
+        own[wire.HEADER_REPUBLISHED] = True
     if traceparent is not None:
-        headers[wire.HEADER_TRACEPARENT] = traceparent
-    body = f"[{args_json}, {kwargs_json}".encode() + _EMBED
-    return Message(task_id, queue, body, headers, priority, expiration_seconds, attempt)
+        own[wire.HEADER_TRACEPARENT] = traceparent
+    return Message(
+        task_id,
+        queue,
+        f"[{args_json}, {kwargs_json}".encode() + _EMBED,
+        own,
+        priority,
+        expiration_seconds,
+        attempt,
+        template=_template(task, timeout_seconds, expires is not None),
+    )
