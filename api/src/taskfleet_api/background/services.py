@@ -3,7 +3,6 @@
 import os
 import socket
 import uuid
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -24,6 +23,7 @@ from taskfleet_api.brokers import DeadLetters, Publisher, Topology
 from taskfleet_api.live import LiveStore
 from taskfleet_api.live.unacked import UnackedMessages
 from taskfleet_api.records import Records
+from taskfleet_core.addresses import is_redis_url
 from taskfleet_core.errors import UnavailableError
 from taskfleet_core.statistics import StatisticsReader
 
@@ -58,7 +58,7 @@ class Background:
         self.monitor = QueueMonitor(self._own_queues, statistics, live, options)
         self._outbox = Outbox(publisher, live, self.monitor, self.declarer)
         self.dispatcher = Dispatcher(records, self._outbox, options)
-        is_redis = urlsplit(broker_url).scheme in ("redis", "rediss")
+        is_redis = is_redis_url(broker_url)
         self._unacked = UnackedMessages(broker_url) if is_redis else None
         self._supervisor = Supervisor(
             backoff_first_seconds=options.backoff_first_seconds, backoff_max_seconds=options.backoff_max_seconds
