@@ -240,6 +240,7 @@ def _hold(seen: Observation, spec: ScalingSpec, memory: Memory, terms: Terms, ha
         need = max(need, min(1, seen.replicas))
     else:
         need = load = 0
+        memory = replace(memory, needs=(), loads=())  # idleSeconds are longer than any hold, or meant to be shorter
     startup = seen.startup_seconds or PRIOR_STARTUP_SECONDS
     needs = _push(memory.needs, seen.at, need, min(BACKLOG_HOLD_STARTUPS * startup, BACKLOG_HOLD_MAX_SECONDS))
     load_hold = min(max(LOAD_HOLD_STARTUPS * startup, LOAD_HOLD_MIN_SECONDS), LOAD_HOLD_MAX_SECONDS)

@@ -108,6 +108,16 @@ def test_idle_queue_goes_to_zero_after_idle_seconds_and_not_before() -> None:
     assert pool.at >= last_task + 30
 
 
+def test_idle_seconds_shorter_than_the_holds_are_obeyed() -> None:
+    pool = Pool(replace(SPEC, idle_seconds=2))
+    for _ in range(20):
+        pool.step(arrivals=8)
+    last_task = pool.at
+    while pool.replicas:
+        pool.step(arrivals=0)
+        assert pool.at <= last_task + 5
+
+
 def test_idle_time_that_nobody_saw_does_not_count() -> None:
     spec = replace(SPEC, idle_seconds=10)
     memory = decide(see(at=0.0, unacknowledged=1, replicas=1), spec, None).memory

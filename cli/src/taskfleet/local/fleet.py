@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import httpx
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from taskfleet.local.controlling import QueueController
 from taskfleet.local.files import FileWatch, LoadedQueue, find_files, load_queues
@@ -19,10 +17,9 @@ from taskfleet.local.options import Folders, UpOptions
 from taskfleet.local.processes import Child
 from taskfleet.local.registry import Registry
 from taskfleet.local.services import Service
+from taskfleet.local.store import LocalStore
 from taskfleet.local.valkey import EmbeddedValkey
 from taskfleet.local.workers import WorkerPool
-from taskfleet_api.live import LiveStore
-from taskfleet_core import wire
 from taskfleet_core.errors import InvalidInputError, TaskfleetError, UnavailableError
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.schedules import apply_schedules
@@ -58,7 +55,7 @@ class Fleet:
         redis_url = options.redis_url or (own_url if valkey else broker_url)
         self.launcher = Launcher(options, folders, broker_url=broker_url, redis_url=redis_url)
         self._queues = list(queues)
-        self._store = LiveStore(redis_url)
+        self._store = LocalStore(redis_url)
         self._statistics = open_statistics(broker_url, options.broker_management_url, options.broker_metrics_url)
         self._registry = Registry(
             broker_url, options.broker_management_url, self._store, journal, owned=valkey is not None
@@ -110,7 +107,7 @@ class Fleet:
             if service.name != "valkey":
                 self._spawn(service.run(), SERVICE_TASK)
         self._set_queues(self._queues)
-        self._spawn(self._registry.run())
+        self._spawn(self._run_forever("registry", self._registry.run))
         self._spawn(self._run_forever("control", self._control))
         self._spawn(self._run_forever("wake", self._listen))
         self._spawn(self._report_ready())
@@ -192,7 +189,7 @@ class Fleet:
 
     async def _fetch_beats(self) -> dict[str, Heartbeat] | None:
         try:
-            return {beat["host"]: beat for beat in await self._store.fetch_heartbeats()}
+            return await self._store.fetch_heartbeats()
         except TaskfleetError:
             return None
 
@@ -211,23 +208,12 @@ class Fleet:
 
     async def _listen(self) -> None:
         """Wake-ups: the first task of a sleeping queue is acted on at once. The poll stays the truth."""
-        redis = Redis.from_url(self.launcher.redis_url, socket_connect_timeout=2.0, socket_timeout=30.0)
-        try:
-            async with redis.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(wire.WAKE_CHANNEL)
-                while True:
-                    message = await channel.get_message(timeout=5.0)
-                    if message is None:
-                        continue
-                    controller = self.controllers.get(bytes(message["data"]).decode(errors="replace"))
-                    if controller is not None and not controller.pool.staying:
-                        controller.wake()
-                        self._woken.set()
-        except (RedisError, OSError) as error:
-            raise UnavailableError(f"listening for wake-ups: {type(error).__name__}") from error
-        finally:
-            with contextlib.suppress(RedisError, OSError):
-                await redis.aclose()
+        async with contextlib.aclosing(self._store.listen_wakes()) as names:
+            async for name in names:
+                controller = self.controllers.get(name)
+                if controller is not None and not controller.pool.staying:
+                    controller.wake()
+                    self._woken.set()
 
     # --- stop ---------------------------------------------------------------------------------------------------
 

@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import importlib
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from taskfleet.local.journal import Journal
-from taskfleet_api.brokers import QueueSpec, open_topology
-from taskfleet_api.live import LiveStore
+from taskfleet.local.store import LocalStore
 from taskfleet_core import wire
 from taskfleet_core.errors import TaskfleetError
 from taskfleet_core.events import QueueRegistration
 from taskfleet_core.taskqueue import TaskQueue
+
+if TYPE_CHECKING:
+    from taskfleet_api.brokers import QueueSpec, Topology
 
 __all__ = ["Registry", "build_queue_spec", "build_registration"]
 
@@ -21,8 +25,10 @@ CONSUMER_TIMEOUT_MARGIN_SECONDS = 60
 CALL_SECONDS = 20.0
 
 
-def build_queue_spec(queue: TaskQueue) -> QueueSpec:
+def build_queue_spec(queue: TaskQueue) -> "QueueSpec":
     """What the queue should be at the broker."""
+    from taskfleet_api.brokers import QueueSpec  # not at the top: it brings Celery, and the API shall start first
+
     delivery = queue.spec.delivery
     return QueueSpec(
         name=queue.queue_name,
@@ -52,13 +58,14 @@ class Registry:
     """Keeps broker and registry as the files say. `complete` is set once every queue is in both."""
 
     def __init__(
-        self, broker_url: str, management_url: str | None, store: LiveStore, journal: Journal, *, owned: bool
+        self, broker_url: str, management_url: str | None, store: LocalStore, journal: Journal, *, owned: bool
     ) -> None:
         self.complete = asyncio.Event()
         self.problems: dict[str, str] = {}
         self.degradations: dict[str, list[str]] = {}
         self._store, self._journal, self._owned = store, journal, owned
-        self._topology = open_topology(broker_url, management_url)
+        self._broker_url, self._management_url = broker_url, management_url
+        self._topology: Topology | None = None
         self._queues: list[TaskQueue] = []
         self._declared: dict[str, QueueSpec] = {}
         self._changed = asyncio.Event()
@@ -80,6 +87,7 @@ class Registry:
                     await self._changed.wait()
 
     async def _refresh(self) -> bool:
+        await asyncio.to_thread(importlib.import_module, "taskfleet_api.brokers")
         outcomes = await asyncio.gather(*(self._ensure(queue) for queue in self._queues))
         if self._owned:
             await self._remove_others()
@@ -90,12 +98,8 @@ class Registry:
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 if self._declared.get(name) != spec:
-                    found = [item.detail for item in await self._topology.ensure_queue(spec)]
-                    if found != self.degradations.get(name, []):
-                        self._journal.warning("broker_cannot", queue=name, detail="; ".join(found))
-                    self.degradations[name] = found
-                    self._declared[name] = spec
-                await self._store.register(build_registration(queue, time.time()))
+                    await self._declare(spec)
+                await self._store.register([build_registration(queue, time.time())])
         except (TaskfleetError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             if self.problems.get(name) != reason:
@@ -105,14 +109,27 @@ class Registry:
         self.problems.pop(name, None)
         return True
 
+    async def _declare(self, spec: "QueueSpec") -> None:
+        topology = self._open_topology()
+        found = [item.detail for item in await topology.ensure_queue(spec)]
+        if found != self.degradations.get(spec.name, []):
+            self._journal.warning("broker_cannot", queue=spec.name, detail="; ".join(found))
+        self.degradations[spec.name] = found
+        self._declared[spec.name] = spec
+
+    def _open_topology(self) -> "Topology":
+        from taskfleet_api.brokers import open_topology
+
+        if self._topology is None:
+            self._topology = open_topology(self._broker_url, self._management_url)
+        return self._topology
+
     async def _remove_others(self) -> None:
         """In a store of our own, registrations of files that are gone are nobody's."""
-        wanted = {queue.queue_name for queue in self._queues}
         with contextlib.suppress(TaskfleetError):
-            for registration in await self._store.fetch_registry():
-                if registration["queueName"] not in wanted:
-                    await self._store.unregister(registration["queueName"])
+            await self._store.remove_others(queue.queue_name for queue in self._queues)
 
     async def close(self) -> None:
         """Close connections."""
-        await self._topology.close()
+        if self._topology is not None:
+            await self._topology.close()
