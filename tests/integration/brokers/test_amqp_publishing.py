@@ -1,11 +1,19 @@
 """What only RabbitMQ can do to a publisher: returns, alarms, refusals, and acknowledgements in any order."""
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pamqp import commands, frame, header
 from pamqp.body import ContentBody
 from tests.integration.brokers.conftest import Broker, make_messages
@@ -32,7 +40,8 @@ async def test_messages_for_a_missing_queue_are_returned(rabbitmq: Broker) -> No
 
 async def test_a_full_queue_nacks(rabbitmq: Broker) -> None:
     queue = rabbitmq.make_queue()
-    rabbitmq.server.management(
+    server: Any = rabbitmq.server
+    server.management(
         "PUT",
         f"/api/policies/%2F/{queue}",
         {"pattern": f"^{queue}$", "definition": {"max-length": 5, "overflow": "reject-publish"}, "priority": 1},
@@ -57,10 +66,13 @@ async def test_a_memory_alarm_blocks_within_the_time_limit_and_is_waited_out(rab
             await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "absolute", "100000")
             first = await asyncio.wait_for(publisher.publish(make_messages(queue, 5)), 10)
             await eventually(lambda: publisher.blocked is not None)
-            second = await asyncio.wait_for(publisher.publish(make_messages(queue, 5)), 10)
+            calls = [publisher.publish(make_messages(queue, 5)) for _ in range(6)]
+            second, *others = await asyncio.wait_for(asyncio.gather(*calls), 5)
         finally:
             await asyncio.to_thread(server.control, "set_vm_memory_high_watermark", "0.6")
-        assert {outcome.kind if outcome else None for outcome in (*first, *second)} <= {None, FailureKind.TIMEOUT}
+        assert {outcome.kind if outcome else None for outcome in first} <= {None, FailureKind.TIMEOUT}
+        blocked = [outcome for call in (second, *others) for outcome in call]
+        assert {outcome.kind if outcome else None for outcome in blocked} == {FailureKind.TIMEOUT}
         assert "blocks publishers" in (second[0].detail if second[0] else "")
         assert await publisher.wait_connected(10)
 
@@ -137,19 +149,21 @@ class ScriptedBroker:
 
 
 @asynccontextmanager
-async def scripted(expected: int, script: Callable[[list[str]], list[bytes]]) -> AsyncIterator[str]:
+async def scripted(
+    expected: int, script: Callable[[list[str]], list[bytes]], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     peer = ScriptedBroker(expected, script)
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=tls)
     async with server:
-        yield f"amqp://127.0.0.1:{server.sockets[0].getsockname()[1]}//"
+        yield f"{'amqps' if tls else 'amqp'}://127.0.0.1:{server.sockets[0].getsockname()[1]}//"
 
 
 def ack(tag: int, multiple: bool = False) -> bytes:
-    return frame.marshal(commands.Basic.Ack(tag, multiple), 1)
+    return bytes(frame.marshal(commands.Basic.Ack(tag, multiple), 1))
 
 
 def nack(tag: int, multiple: bool = False) -> bytes:
-    return frame.marshal(commands.Basic.Nack(tag, multiple, False), 1)
+    return bytes(frame.marshal(commands.Basic.Nack(tag, multiple, False), 1))
 
 
 def returned(task_id: str) -> bytes:
@@ -211,6 +225,53 @@ async def test_a_closed_channel_fails_what_is_in_flight() -> None:
 
 async def test_a_peer_that_talks_nonsense_is_left() -> None:
     assert await publish_to(2, lambda ids: [b"HTTP/1.1 400 Bad Request\r\n\r\n"]) == [FailureKind.CONNECTION] * 2
+
+
+def make_certificate(folder: Path) -> Path:
+    """A self-signed certificate for 127.0.0.1, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test broker")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = folder / "broker.pem"
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
+
+
+async def test_tls_is_spoken_and_the_certificate_checked(tmp_path: Path) -> None:
+    path = make_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(path)
+    async with scripted(2, lambda ids: [ack(2, multiple=True)], tls) as url:
+        async with publishing(url) as stranger:
+            assert not await stranger.wait_connected(0.5)
+        async with publishing(f"{url}?cacertfile={path}") as publisher:
+            assert await publisher.wait_connected(5)
+            assert await publisher.publish(make_messages("q", 2)) == [None, None]
+
+
+async def test_nine_is_served_first_and_none_like_zero(rabbitmq43: Any) -> None:
+    broker = Broker("rabbitmq43", rabbitmq43)
+    queue = broker.make_queue()
+    messages = [message for priority in (None, 0, 5, 9) for message in make_messages(queue, 2, priority=priority)]
+    async with publishing(broker.url) as publisher:
+        assert await publisher.wait_connected(10)
+        assert await publisher.publish(messages) == [None] * 8
+    ids = [message.task_id for message in messages]
+    assert await asyncio.to_thread(broker.read_ids, queue) == [*ids[6:8], *ids[4:6], *ids[0:4]]
 
 
 async def test_opening_needs_no_event_loop_and_no_broker() -> None:

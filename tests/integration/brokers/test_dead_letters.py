@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ async def test_queues_may_come_late_and_the_broker_may_go_away(rabbitmq43: Any) 
         await asyncio.to_thread(rabbitmq43.restart)
         for queue in (first, second):
             await publish(rabbitmq, make_messages(queue, 1))
-            await eventually(lambda name=queue: asyncio.to_thread(refuse, rabbitmq, name, 1, requeue=False))
+            await eventually(partial(asyncio.to_thread, refuse, rabbitmq, queue, 1, requeue=False))
         await eventually(lambda: {letter.queue for letter in letters.handled} == {first, second}, timeout_seconds=30)
 
 

@@ -1,12 +1,15 @@
 """What only Redis does to a publisher: kombu's four lists in reverse, refusals when full, and a real Celery worker."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from tests.integration.brokers.conftest import Broker, make_messages
 from tests.integration.brokers.test_publishing import publishing
+from tests.support.processes import start_process
+from tests.support.waiting import eventually
 
 from taskfleet_api.brokers import FailureKind
 from taskfleet_api.brokers.redis_publisher import build_envelope, build_list_key
@@ -14,7 +17,15 @@ from taskfleet_api.brokers.redis_publisher import build_envelope, build_list_key
 
 @pytest.mark.parametrize(
     ("priority", "key"),
-    [(9, "q"), (8, "q"), (6, "q\x06\x163"), (5, "q\x06\x163"), (2, "q\x06\x166"), (0, "q\x06\x169"), (None, "q\x06\x169")],
+    [
+        (9, "q"),
+        (8, "q"),
+        (6, "q\x06\x163"),
+        (5, "q\x06\x163"),
+        (2, "q\x06\x166"),
+        (0, "q\x06\x169"),
+        (None, "q\x06\x169"),
+    ],
 )
 def test_the_first_priority_of_the_api_goes_to_the_first_list_of_kombu(priority: int | None, key: str) -> None:
     assert build_list_key("q", priority) == key
@@ -60,11 +71,6 @@ async def test_a_server_out_of_memory_nacks(redis_broker: Broker) -> None:
 
 
 async def test_a_stock_celery_worker_runs_what_was_published(redis_broker: Broker, tmp_path: Path) -> None:
-    import sys
-
-    from tests.support.processes import start_process
-    from tests.support.waiting import eventually
-
     queue = redis_broker.make_queue()
     (tmp_path / "stock_app.py").write_text(
         "from celery import Celery\n"

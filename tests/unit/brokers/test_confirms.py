@@ -61,9 +61,8 @@ async def test_a_return_before_its_ack_is_the_outcome() -> None:
 
 
 async def test_the_same_task_twice_in_flight_is_returned_twice() -> None:
-    flight = Flight([2])
-    flight.messages[:] = []
-    confirms, results = Confirms(lambda: None), [None, None]
+    confirms = Confirms(lambda: None)
+    results: list[PublishFailure | None] = [None, None]
     twice = [Message("same", "q", b"", {})] * 2
     confirms.track(twice, results, 0, 0, asyncio.get_running_loop().create_future())
     confirms.returned("same", "NO_ROUTE")

@@ -86,15 +86,36 @@ class AmqpPublisher:
         windows: list[Window] = []
         start = 0
         while start < len(messages):
-            async with self._turn:
-                room = await self._wait_room(len(messages) - start)
-                if isinstance(room, PublishFailure):
-                    results[start:] = [room] * (len(messages) - start)
-                    break
-                start += self._write_window(messages, results, start, room, windows)
+            written = await self._take_turn(messages, results, start, windows)
+            if isinstance(written, PublishFailure):
+                results[start:] = [written] * (len(messages) - start)
+                break
+            start += written
         for window in windows:
             await asyncio.shield(window.done)
         return results
+
+    async def _take_turn(
+        self,
+        messages: Sequence[Message],
+        results: list[PublishFailure | None],
+        start: int,
+        windows: list[Window],
+    ) -> int | PublishFailure:
+        """Write one window when it is this caller's turn; waiting for the turn has the time limit too."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._turn.acquire()
+        except TimeoutError:
+            detail = _why_no_room(self._connection, self._timeout_seconds)
+            return PublishFailure(FailureKind.TIMEOUT, detail)
+        try:
+            room = await self._wait_room(len(messages) - start)
+            if isinstance(room, PublishFailure):
+                return room
+            return self._write_window(messages, results, start, room, windows)
+        finally:
+            self._turn.release()
 
     async def _wait_room(self, wanted: int) -> int | PublishFailure:
         """How many messages may be written now; waits for room, but not longer than the time limit."""
@@ -194,7 +215,7 @@ def _backoff_seconds(attempt: int) -> float:
     return limit * random.uniform(0.5, 1.0)
 
 
-def _why_no_room(connection: PublishingSession, timeout_seconds: float) -> str:
-    if connection.blocked is not None:
+def _why_no_room(connection: PublishingSession | None, timeout_seconds: float) -> str:
+    if connection is not None and connection.blocked is not None:
         return f"the broker blocks publishers: {connection.blocked}"
     return f"no room in the window for {timeout_seconds:g} s"

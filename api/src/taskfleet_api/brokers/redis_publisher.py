@@ -35,6 +35,7 @@ MAX_WRITE_BYTES = 4 * 1024 * 1024
 _log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 _NOT_CONNECTED = PublishFailure(FailureKind.CONNECTION, "not connected to the broker")
+_NO_TURN = PublishFailure(FailureKind.TIMEOUT, "the calls before this one took longer than the time limit")
 
 
 def _kombu_priority(priority: int | None) -> int:
@@ -139,8 +140,16 @@ class RedisPublisher:
             if not self.connected:
                 results[start:] = [_NOT_CONNECTED] * (len(messages) - start)
                 break
-            async with self._turn:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    await self._turn.acquire()
+            except TimeoutError:
+                results[start:] = [_NO_TURN] * (len(messages) - start)
+                break
+            try:
                 start += await self._push_window(messages, results, start)
+            finally:
+                self._turn.release()
         return results
 
     async def _push_window(self, messages: Sequence[Message], results: list[PublishFailure | None], start: int) -> int:
