@@ -102,6 +102,11 @@ class DatabaseServer:
         """Whether the server process lives."""
         return self._process is not None and self._process.is_running
 
+    @property
+    def pids(self) -> list[int]:
+        """The server process and all its children."""
+        return [] if self._process is None else [self._process.pid, *_descendants(self._process.pid)]
+
     def start(self) -> None:
         """Make the data if needed, start, and return once queries are answered."""
         if not any(self.data.iterdir()):
@@ -119,7 +124,7 @@ class DatabaseServer:
         """kill -9 of the server and all its children."""
         if self._process is None:
             return
-        children = _descendants(self._process.pid)
+        _, *children = self.pids
         self._process.kill()
         for child in children:
             with contextlib.suppress(ProcessLookupError):

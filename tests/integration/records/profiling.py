@@ -1,10 +1,14 @@
-"""How many rows a second the records take, on a real PostgreSQL: python -m tests.integration.records.profiling"""
+"""How many rows a second the records take, on real databases.
+
+python -m tests.integration.records.profiling [postgresql | mariadb | sqlite]
+"""
 
 import asyncio
 import contextlib
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -14,7 +18,7 @@ from uuid import UUID
 
 import uuid_utils.compat
 import uvloop
-from tests.support.databases import PostgreSQL
+from tests.support.databases import DatabaseServer, MariaDB, PostgreSQL
 
 from taskfleet_api.records import GroupCommit, NewTask, Records, RetryPolicy, TaskFilter, open_records
 from taskfleet_api.records.texts import chunked
@@ -47,14 +51,17 @@ def build_events(ids: Sequence[UUID], state: str, **extra: Any) -> list[Any]:
     return [{**common, "id": str(task_id), **extra} for task_id in ids]
 
 
+servers: list[DatabaseServer] = []
+
+
 def get_server_cpu_seconds() -> float:
-    """What all PostgreSQL processes of this machine have used; only deltas on an otherwise quiet machine mean much."""
+    """What the processes of our server have used so far."""
     ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            name, _, rest = stat.read_text().partition(") ")
-            if name.endswith("(postgres"):
-                ticks += sum(map(int, rest.split()[11:13]))
+    for server in servers:
+        for pid in server.pids:
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+                ticks += sum(map(int, stat.split()[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -130,13 +137,20 @@ async def main(url: str) -> None:
         await records.close()
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        uvloop.run(main(sys.argv[1]))
-    else:
-        server = PostgreSQL()
+def run(kind: str) -> None:
+    """Start the database and profile."""
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "sqlite":
+            uvloop.run(main(f"sqlite:///{folder}/records.sqlite"))
+            return
+        server = {"postgresql": PostgreSQL, "mariadb": MariaDB}[kind]()
+        servers.append(server)
         try:
             server.start()
             uvloop.run(main(server.url))
         finally:
             server.stop()
+
+
+if __name__ == "__main__":
+    run(sys.argv[1] if len(sys.argv) > 1 else "postgresql")

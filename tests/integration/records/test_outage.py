@@ -87,14 +87,16 @@ async def test_pooled_connections_that_died_unused_are_replaced_without_an_error
 ) -> None:
     await asyncio.gather(*[records.ping() for _ in range(3)])
     server.kill()
-    server.restart()
+    await asyncio.to_thread(server.restart)  # meanwhile the event loop sees that the connections are closed
     for _ in range(6):
         await records.insert_tasks([build_task()])
 
 
 async def test_a_database_that_hangs_is_reported_in_bounded_time(records: Records, server: DatabaseServer) -> None:
     await asyncio.gather(*[records.ping() for _ in range(3)])
-    stopped = _signal_all(server, signal.SIGSTOP)
+    stopped = server.pids
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
     try:
         start = time.monotonic()
         answers = await asyncio.gather(*[call() for call in build_calls(records)], return_exceptions=True)  # type: ignore[call-overload]
@@ -106,16 +108,6 @@ async def test_a_database_that_hangs_is_reported_in_bounded_time(records: Record
     await eventually(lambda: is_back(records))
     task = build_task()
     assert await records.insert_tasks([task]) == [Accepted(task.id)]
-
-
-def _signal_all(server: DatabaseServer, number: int) -> list[int]:
-    from tests.support.databases import _descendants
-
-    assert server._process is not None
-    pids = [server._process.pid, *_descendants(server._process.pid)]
-    for pid in pids:
-        os.kill(pid, number)
-    return pids
 
 
 async def test_a_group_commit_fails_its_callers_and_goes_on_later(records: Records, server: DatabaseServer) -> None:
