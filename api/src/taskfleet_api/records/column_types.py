@@ -55,9 +55,10 @@ class TaskId(types.TypeDecorator[UUID]):
         return value.bytes
 
     def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
-        if value is None or isinstance(value, UUID):
-            return value
-        return UUID(bytes=bytes(value))
+        if value is None:
+            return None
+        # asyncpg gives a class of its own, which JSON encoders do not know.
+        return UUID(int=value.int) if isinstance(value, UUID) else UUID(bytes=bytes(value))
 
 
 # JSON stays text: nothing is parsed on the way in, and PostgreSQL's jsonb refuses \u0000 and huge numbers.

@@ -36,6 +36,8 @@ MAX_TRIES = 5
 
 DEADLOCK_SQLSTATES = {"40001", "40P01"}
 DEADLOCK_NUMBERS = {1205, 1213, 1020}
+# A migration of a newer replica invalidated prepared statements; the driver has dropped them by now.
+STALE_STATEMENT = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 # Connection trouble, resources, operator intervention (cancelled by a time limit, shutdown), system errors.
 UNAVAILABLE_SQLSTATES = ("08", "53", "57", "58", "25P03")
 
@@ -124,22 +126,22 @@ class Database:
                 raise
 
     async def run(self, doing: str, work: Callable[[], Awaitable[T]], *, timeout_seconds: float | None = None) -> T:
-        """Do one transaction's work in bounded time, again after a deadlock; map what the database throws."""
+        """Do one transaction's work in bounded time, again if it was undone for another; map errors."""
         try:
             async with asyncio.timeout(timeout_seconds or self.timeout_seconds):
-                return await _retry_deadlocks(work)
+                return await _retry_undone(work)
         except Exception as error:
             if not is_unavailable(error):
                 raise
             raise RecordsUnavailableError(f"the database does not answer ({doing}: {describe(error)})") from error
 
 
-async def _retry_deadlocks(work: Callable[[], Awaitable[T]]) -> T:
+async def _retry_undone(work: Callable[[], Awaitable[T]]) -> T:
     for number in range(1, MAX_TRIES):
         try:
             return await work()
         except Exception as error:
-            if not is_deadlock(error):
+            if not is_undone(error):
                 raise
         await asyncio.sleep(random.uniform(0, 0.02 * number))
     return await work()
@@ -160,10 +162,10 @@ def _sqlstate(error: BaseException) -> str:
     return str(getattr(error, "sqlstate", None) or "")
 
 
-def is_deadlock(error: BaseException) -> bool:
-    """Whether the database undid this transaction in favour of another one."""
+def is_undone(error: BaseException) -> bool:
+    """Whether the database undid this transaction only in favour of another one, or of a change of the schema."""
     for item in _chain(error):
-        if _sqlstate(item) in DEADLOCK_SQLSTATES:
+        if _sqlstate(item) in DEADLOCK_SQLSTATES or isinstance(item, STALE_STATEMENT):
             return True
         if isinstance(item, exc.DBAPIError) and item.orig is not None and item.orig.args[:1]:
             code = item.orig.args[0]
@@ -182,7 +184,7 @@ def is_unavailable(error: BaseException) -> bool:
         return True
     if any(_sqlstate(item).startswith(UNAVAILABLE_SQLSTATES) for item in _chain(error)):
         return True
-    return isinstance(error, exc.OperationalError | exc.InterfaceError) or is_deadlock(error)
+    return isinstance(error, exc.OperationalError | exc.InterfaceError) or is_undone(error)
 
 
 def describe(error: BaseException) -> str:

@@ -183,8 +183,10 @@ async def _get_raw(connection: AsyncConnection) -> Any:
 
 
 def _build_known(row: Sequence[Any]) -> Known:
-    task_id, *view, due_at, created_at, origin, retry, cancel_requested, needs_args = row
+    found_id, *view, due_at, created_at, origin, retry, cancel_requested, needs_args = row
     current = Attempt(**dict(zip(_VIEW_FIELDS, view, strict=True)), due_at=due_at, source="task")
+    # The driver's rows hold its own kinds of UUID.
+    task_id = UUID(int=found_id.int) if isinstance(found_id, UUID) else UUID(bytes=found_id)
     return Known(task_id, current, created_at, origin, decode_retry(retry), bool(cancel_requested), bool(needs_args))
 
 

@@ -240,7 +240,7 @@ async def _claim_keys_raw(raw: Any, keys: Sequence[Key | None]) -> dict[bytes, t
     lost = [digest for digest in first if digest not in known]
     if lost:
         # A new snapshot: the one that made us wait has committed by now.
-        known |= {row[0]: (row[1], row[2]) for row in await raw.fetch(_SELECT_KEYS, lost)}
+        known |= {row[0]: (row[1], UUID(int=row[2].int)) for row in await raw.fetch(_SELECT_KEYS, lost)}
     return known
 
 
