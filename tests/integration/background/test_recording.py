@@ -46,7 +46,7 @@ async def test_what_a_dead_replica_had_read_is_recorded_by_another(servers: Serv
         ids = await replica.submit([build_new_task() for _ in range(20)])
         await eventually(lambda: _is(replica.states(ids), {"queued"}))
     async with servers.replica() as replica:
-        await replica.background._supervisor.stop("recorder", "recorder-reclaim")
+        await replica.background._supervisor.stop("recorder-0", "recorder-1", "recorder-reclaim")
         events = [build_state_event(TaskState.SUCCEEDED, task_id) for task_id in ids]
         await store.emit(*events)
         entries = await eventually(lambda: replica.live.read_events("dead", limit=100, block_seconds=0.1))
@@ -120,17 +120,17 @@ async def test_without_redis_submissions_go_on_and_recording_resumes(servers: Se
         await other.register("q")
         async with parted.replica() as replica:
             redis_server.kill()
-            await eventually(lambda: replica.background.health()["recorder"].consecutive_failures > 0)
+            await eventually(lambda: replica.background.health()["recorder-0"].consecutive_failures > 0)
             ids = await replica.submit([build_new_task() for _ in range(10)])
             await eventually(lambda: _is(replica.states(ids), {"queued"}))
         async with parted.replica() as fresh:
             assert fresh.background.directory.names() == ["q"], "a replica that starts now knows the queues from SQL"
-            await eventually(lambda: fresh.background.health()["recorder"].consecutive_failures > 0)
+            await eventually(lambda: fresh.background.health()["recorder-0"].consecutive_failures > 0)
             redis_server.start()
             await other.client.connection_pool.disconnect()
             await other.emit(*(build_state_event(TaskState.SUCCEEDED, task_id) for task_id in ids))
             await eventually(lambda: _is(fresh.states(ids), {"succeeded"}))
-            await eventually(lambda: fresh.background.health()["recorder"].healthy)
+            await eventually(lambda: fresh.background.health()["recorder-0"].healthy)
     finally:
         await other.client.aclose()
         redis_server.stop()
@@ -141,11 +141,11 @@ async def test_a_database_outage_keeps_the_events(servers: Servers, store: Store
     async with servers.replica() as replica:
         ids = await replica.submit([build_new_task() for _ in range(5)])
         await eventually(lambda: _is(replica.states(ids), {"queued"}))
-        await replica.background._supervisor.stop("recorder", "recorder-reclaim")
+        await replica.background._supervisor.stop("recorder-0", "recorder-1", "recorder-reclaim")
         away = Servers("sqlite:////nonexistent/records.sqlite", servers.redis_url, servers.broker_url)
         async with away.replica() as broken:
             await store.emit(*(build_state_event(TaskState.SUCCEEDED, task_id) for task_id in ids))
-            await eventually(lambda: broken.background.health()["recorder"].consecutive_failures > 2)
+            await eventually(lambda: broken.background.health()["recorder-0"].consecutive_failures > 2)
             assert await broken.live.fetch_stream_length() == 5
     async with servers.replica() as replica:
         await eventually(lambda: _is(replica.states(ids), {"succeeded"}))

@@ -52,7 +52,7 @@ async def test_nothing_is_lost_that_somebody_still_knows(servers: Servers, store
     async with servers.replica() as replica:
         ids = held, finished, lost = await replica.submit([build_new_task() for _ in range(3)])
         await eventually(lambda: _is(replica.states(ids), {"queued"}))
-        await replica.background._supervisor.stop("recorder", "recorder-reclaim")
+        await replica.background._supervisor.stop("recorder-0", "recorder-1", "recorder-reclaim")
         for key in ("q", "q\x06\x169"):
             await store.client.delete(key)
         await store.beat(build_heartbeat(tasks=(str(held),)))

@@ -19,6 +19,7 @@ class BackgroundOptions:
     returned_retry_seconds: float = 0.5  # after a message came back because its queue was missing
     mark_batch: int = 2_000
     recorder_batch: int = 500
+    recorder_lanes: int = 2  # one reads and parses while the other waits for the database
     recorder_block_seconds: float = 1.0
     reclaim_idle_seconds: float = 30.0  # entries of a dead replica are taken over after it
     reclaim_interval_seconds: float = 5.0

@@ -42,22 +42,26 @@ class Reclaimer:
     async def step(self) -> float:
         """Look once. A failed look raises and forgets all suspicion: what cannot be read is not an orphan."""
         seen, self._orphan_since = self._orphan_since, {}
-        heartbeats = await self._live.fetch_heartbeats()
-        in_hand = {task_id for beat in heartbeats for task_id in beat["tasks"]}
+        in_hand = await self._fetch_in_hand(certain=False)
         found: dict[str, dict[str, float]] = {}
         for queue in self._directory.names():
             held = await self._unacked.fetch(queue)
             found[queue] = decide_orphans(held, in_hand, seen.get(queue, {}), time.monotonic())
-            await self._restore(queue, found[queue])
+            await self._restore(queue, held, found[queue])
         self._orphan_since = found
         return self._options.unacked_interval_seconds
 
-    async def _restore(self, queue: str, orphans: dict[str, float]) -> None:
+    async def _fetch_in_hand(self, *, certain: bool) -> set[str]:
+        heartbeats = await self._live.fetch_heartbeats(certain=certain)
+        return {task_id for beat in heartbeats for task_id in beat.get("tasks", ())}
+
+    async def _restore(self, queue: str, held: Mapping[str, str], orphans: dict[str, float]) -> None:
+        """Put back what has been an orphan for long, after a last look that misses no worker."""
         now = time.monotonic()
         ripe = [tag for tag, since in orphans.items() if now - since > self._options.unacked_idle_seconds]
+        in_hand = await self._fetch_in_hand(certain=True) if ripe else set()
         for tag in ripe:
-            restored = await self._unacked.restore(queue, tag)
             del orphans[tag]
-            if restored:
+            if held[tag] not in in_hand and await self._unacked.restore(queue, tag):
                 counter("taskfleet_sweeper_tasks_total").labels("reclaimed").inc()
-                log.warning("message_reclaimed", queue=queue, delivery_tag=tag)
+                log.warning("message_reclaimed", queue=queue, task_id=held[tag])

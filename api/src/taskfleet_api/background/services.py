@@ -104,11 +104,13 @@ class Background:
 
     def _start_recording(self) -> None:
         options = self._options
-        consumer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        recorder = Recorder(self._records, self._live, options, consumer=consumer)
-        self._supervisor.start("recorder", recorder.step)
+        process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        for lane in range(options.recorder_lanes):
+            recorder = Recorder(self._records, self._live, options, consumer=f"{process}-{lane}")
+            self._supervisor.start(f"recorder-{lane}", recorder.step)
+        reclaimer = Recorder(self._records, self._live, options, consumer=f"{process}-reclaim")
         self._supervisor.start(
-            "recorder-reclaim", recorder.reclaim_step, interval_seconds=options.reclaim_interval_seconds
+            "recorder-reclaim", reclaimer.reclaim_step, interval_seconds=options.reclaim_interval_seconds
         )
         handler = DeadLetterRecorder(self._records, self._live)
 

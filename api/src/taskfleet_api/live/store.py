@@ -23,7 +23,8 @@ __all__ = ["LiveState", "LiveStore", "StreamEntry"]
 LIVE_STATE_TTL_SECONDS = 86_400
 CANCELLED_TTL_SECONDS = 7 * 86_400
 STATES_CHUNK = 500
-SCAN_SECONDS = 2.0  # how often heartbeats that no index names are looked for
+SCAN_SECONDS = 2.0  # how often heartbeats that no index names are looked for, while that is cheap
+SCAN_PAUSE_FACTOR = 20.0  # a key space that takes long to walk is walked less often
 
 # The worker's rule: never over a newer position, nor over an equal one unless both are `running`.
 _ANNOUNCE = """
@@ -60,7 +61,7 @@ class LiveStore:
         )
         self._hub_task: asyncio.Task[None] | None = None
         self._scanned: set[str] = set()
-        self._scanned_at = -SCAN_SECONDS
+        self._next_scan_at = float("-inf")
 
     async def start(self) -> None:
         """Start the shared pub/sub connection in the background."""
@@ -180,23 +181,28 @@ class LiveStore:
             for queue, row in zip(queues, rows, strict=True)
         }
 
-    async def fetch_heartbeats(self, queue: str | None = None) -> list[Heartbeat]:
-        """Fetch the heartbeats of all living workers, or of those of one queue."""
+    async def fetch_heartbeats(self, queue: str | None = None, *, certain: bool = False) -> list[Heartbeat]:
+        """Fetch the heartbeats of all living workers, or of those of one queue.
+
+        A worker that has just started can be missing for some seconds, unless `certain` is asked for; that walks
+        over all keys, so it is for decisions about lost work only.
+        """
         async with self._limit("fetching heartbeats"):
-            keys = sorted(await self._fetch_worker_keys())
+            keys = sorted(await self._fetch_worker_keys(certain))
             texts = await self._client.mget(keys) if keys else []
         beats = [parse_json(text) for text in texts if text]
         living = [cast(Heartbeat, beat) for beat in beats if isinstance(beat, dict) and "queue" in beat]
         return [beat for beat in living if queue is None or beat["queue"] == queue]
 
-    async def _fetch_worker_keys(self) -> set[str]:
+    async def _fetch_worker_keys(self, certain: bool) -> set[str]:
         """Keys from the workers' index; now and then also by SCAN, for workers that write none."""
-        oldest = time.time() - 60
-        indexed: Any = await self._client.zrangebyscore(wire.WORKERS_INDEX_KEY, oldest, "+inf")
-        if time.monotonic() - self._scanned_at > SCAN_SECONDS:
+        started = time.monotonic()
+        if certain or started >= self._next_scan_at:
             found = self._client.scan_iter(match=wire.WORKER_KEY_PREFIX + "*", count=5_000)
             self._scanned = {key async for key in found}
-            self._scanned_at = time.monotonic()
+            now = time.monotonic()
+            self._next_scan_at = now + max(SCAN_SECONDS, SCAN_PAUSE_FACTOR * (now - started))
+        indexed: Any = await self._client.zrangebyscore(wire.WORKERS_INDEX_KEY, time.time() - 60, "+inf")
         return self._scanned | set(indexed)
 
     async def read_events(self, consumer: str, *, limit: int, block_seconds: float) -> list[StreamEntry]:

@@ -47,15 +47,15 @@ class StreamEntry:
 
 
 class EventStream:
-    """Reads for one consumer at a time; the group is made when it is missing (also after a flush)."""
+    """Reads for the consumers of one process; the group is made when it is missing (also after a flush)."""
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
         self._timeout = timeout_seconds
         self._client = open_client(url, timeout_seconds=timeout_seconds, connections=8)
         # A read is never repeated blindly: what the lost answer held is read again as this consumer's own.
-        self._reader = open_client(url, timeout_seconds=timeout_seconds + MAX_BLOCK_SECONDS, connections=2, retries=0)
+        self._reader = open_client(url, timeout_seconds=timeout_seconds + MAX_BLOCK_SECONDS, connections=4, retries=0)
         self._remove_idle = self._client.register_script(_REMOVE_IDLE)
-        self._reads_own = False
+        self._reads_own: set[str] = set()
         self._cursor = "0-0"
 
     async def close(self) -> None:
@@ -65,11 +65,11 @@ class EventStream:
 
     async def read(self, consumer: str, *, limit: int, block_seconds: float) -> list[StreamEntry]:
         """Read new entries; after a failed read first those that were delivered and never seen."""
-        if self._reads_own:
+        if consumer in self._reads_own:
             entries = await self._read(consumer, "0", limit, None)
-            self._reads_own = bool(entries)
             if entries:
                 return entries
+            self._reads_own.discard(consumer)
         return await self._read(consumer, ">", limit, min(block_seconds, MAX_BLOCK_SECONDS))
 
     async def _read(self, consumer: str, start: str, limit: int, block_seconds: float | None) -> list[StreamEntry]:
@@ -86,7 +86,7 @@ class EventStream:
                     await self._ensure_group()
                     return []
         except StoreUnavailableError:
-            self._reads_own = True
+            self._reads_own.add(consumer)
             raise
         return [_build_entry(entry_id, fields) for _, entries in answer or () for entry_id, fields in entries]
 
