@@ -22,6 +22,7 @@ __all__ = ["SCENARIOS", "Scenario", "kill_stack"]
 
 QUEUE = "kill"
 SUBMITTERS = 8
+REFUSED_PAUSE_SECONDS = 0.2
 OPEN_STATES = ["scheduled", "pending", "queued", "running", "retrying"]
 # Shorter than the defaults, so that a test takes seconds; the rules are the same.
 SETTINGS = {"republish_grace_seconds": "2", "lease_quiet_seconds": "4", "log_level": "info"}
@@ -62,7 +63,7 @@ class Load:
         """Where the tasks note their runs."""
         return self.stack.directory / f"ledger-{self.marker}.txt"
 
-    def start(self, timeout_seconds: float = 60) -> "Load":
+    def start(self, timeout_seconds: float = 180) -> "Load":
         """Begin in the background."""
         self._deadline = time.monotonic() + timeout_seconds
         self._threads = ThreadPoolExecutor(SUBMITTERS)
@@ -95,6 +96,8 @@ class Load:
                 except (httpx.HTTPError, ValueError):
                     task_id = None
                 self._note(task_id)
+                if task_id is None:
+                    time.sleep(REFUSED_PAUSE_SECONDS)
 
     def _take_turn(self) -> bool:
         with self._lock:

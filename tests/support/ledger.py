@@ -52,6 +52,7 @@ class Account:
     lost: tuple[str, ...]  # accepted, and without a record in a final state
     untold: tuple[str, ...]  # succeeded, although no run was noted
     duplicates: Mapping[Cause, int]  # runs beyond the first, by cause
+    details: tuple[str, ...] = ()  # what is known about each lost task
 
     @property
     def duplicate_runs(self) -> int:
@@ -61,7 +62,7 @@ class Account:
     def __str__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         causes = ", ".join(f"{count} {cause.value}" for cause, count in self.duplicates.items()) or "none"
-        return f"{self.accepted} accepted: {states}; {len(self.lost)} lost; duplicate runs: {causes}"
+        return f"{self.accepted} accepted: {states}; {len(self.lost)} lost; duplicate runs: {causes}" + "".join(f"\n  {line}" for line in self.details)
 
 
 def read_ledger(path: Path) -> list[Run]:
@@ -79,12 +80,14 @@ def reconcile(accepted: Iterable[str], records: Mapping[str, Mapping[str, Any]],
         by_task.setdefault(run.id, []).append(run)
     states = Counter(str(records[task_id]["state"]) if task_id in records else "unknown" for task_id in ids)
     duplicates = Counter(_cause(group, run) for group in by_task.values() for run in group[1:])
+    lost = tuple(i for i in ids if i not in records or records[i]["state"] not in FINAL)
     return Account(
         accepted=len(ids),
         states=states,
-        lost=tuple(i for i in ids if i not in records or records[i]["state"] not in FINAL),
+        lost=lost,
         untold=tuple(i for i in ids if i in records and records[i]["state"] == "succeeded" and i not in by_task),
         duplicates=duplicates,
+        details=tuple(f"{i}: {records.get(i)}, runs {by_task.get(i, [])}" for i in lost[:5]),
     )
 
 
