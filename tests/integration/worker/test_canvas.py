@@ -9,7 +9,6 @@ import pytest
 from celery import Signature, chain, chord, group
 from celery.events.state import State
 from kombu import Connection
-
 from tests.integration.worker.harness import Bench
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.waiting import eventually_sync

@@ -6,10 +6,10 @@ import signal
 from uuid import uuid4
 
 import pytest
-
-from taskfleet_worker import _wire
 from tests.integration.worker.harness import Bench, is_alive, wait_dead
 from tests.support.waiting import eventually_sync
+
+from taskfleet_worker import _wire
 
 POOLS = ["prefork", "threads", "gevent", "solo"]
 

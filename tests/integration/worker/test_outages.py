@@ -7,11 +7,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-
-from taskfleet_worker import _wire
 from tests.integration.worker.harness import Bench
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.waiting import eventually_sync
+
+from taskfleet_worker import _wire
 
 
 @pytest.fixture

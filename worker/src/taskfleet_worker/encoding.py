@@ -36,7 +36,7 @@ _encode_strict = json.JSONEncoder(default=_default, allow_nan=False, separators=
 def _clean(value: Any, depth: int = 0) -> Any:
     """A copy that encodes in any case: the slow way, for what the encoder refused."""
     if depth > MAX_DEPTH:
-        return repr(value)[:200]
+        return f"<{type(value).__name__}>"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

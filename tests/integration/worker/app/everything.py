@@ -116,6 +116,12 @@ def reject_once(name: str) -> str:
     return "second"
 
 
+@app.task
+def reject_always(name: str) -> None:
+    trace(name, "run")
+    raise Reject("again", requeue=True)
+
+
 @app.task(bind=True, max_retries=5)
 def retry_in(self: Task, name: str, seconds: float, times: int = 1) -> int:
     runs = trace(name, "run")
