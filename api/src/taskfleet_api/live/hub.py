@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 COMMAND_CHANNELS = 500  # channels in one SUBSCRIBE
 STATES_CHUNK = 500
+MAX_UNANSWERED_PINGS = 3
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MAX_SECONDS = 2.0
 
@@ -56,7 +57,7 @@ class Hub:
         self._confirmed: set[Subscription] = set()
         self._to_settle = asyncio.Event()
         self._attempted = asyncio.Event()
-        self._heard_at = 0.0
+        self._heard = 0  # messages of the server so far
         self.connected = False
 
     @contextlib.asynccontextmanager
@@ -107,7 +108,6 @@ class Hub:
                 await connection.disconnect(nowait=True)
 
     def _resubscribe_all(self) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
         self.connected = True
         self._attempted.set()
         for task_id, channel in self._channels.items():
@@ -164,20 +164,28 @@ class Hub:
         self._outgoing.set()
 
     async def _write(self, connection: AbstractConnection) -> None:
-        """Send what is in the outbox, in order, many channels in one command; PING when there is nothing to say."""
+        """Send what is in the outbox, in order, many channels in one command; and PING, to notice a silent server.
+
+        Only unanswered PINGs count, not elapsed time: after a pause of this process the answers are still unread.
+        """
+        loop = asyncio.get_running_loop()
+        ping_at, heard, unanswered = loop.time() + self._timeout, self._heard, 0
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout_at(ping_at):
                     await self._outgoing.wait()
             self._outgoing.clear()
-            if asyncio.get_running_loop().time() - self._heard_at > 3 * self._timeout:
-                raise TimeoutError("nothing heard")
             async with asyncio.timeout(self._timeout):
-                if not self._outbox:
-                    await connection.send_command("PING", check_health=False)
                 while self._outbox:
                     command, channels = self._take_commands()
                     await connection.send_command(command, *channels, check_health=False)
+                if loop.time() < ping_at:
+                    continue
+                unanswered = unanswered + 1 if self._heard == heard else 0
+                if unanswered >= MAX_UNANSWERED_PINGS:
+                    raise TimeoutError("the server is silent")
+                ping_at, heard = loop.time() + self._timeout, self._heard
+                await connection.send_command("PING", check_health=False)
 
     def _take_commands(self) -> tuple[str, list[str]]:
         command, channel = self._outbox.popleft()
@@ -187,10 +195,9 @@ class Hub:
         return command, channels
 
     async def _read(self, connection: AbstractConnection) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             message = await connection.read_response(timeout=math.inf)
-            self._heard_at = loop.time()
+            self._heard += 1
             kind, channel_name = message[0], message[1]
             if kind not in ("message", "subscribe"):
                 continue
