@@ -51,7 +51,8 @@ def build_event(record: TaskRecord, state: TaskState, at: datetime, error: TaskE
         state=state.value,
         attempt=record.attempt,
         retries=record.retries,
-        position=position(record.attempt, record.retries, state),
+        # A new attempt begins as `retrying` before its run: its own position says so, the state's rank does not.
+        position=record.position if state is record.state else position(record.attempt, record.retries, state),
         at=at.timestamp(),
     )
     if error is not None:
