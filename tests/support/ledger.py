@@ -62,7 +62,8 @@ class Account:
     def __str__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
         causes = ", ".join(f"{count} {cause.value}" for cause, count in self.duplicates.items()) or "none"
-        return f"{self.accepted} accepted: {states}; {len(self.lost)} lost; duplicate runs: {causes}" + "".join(f"\n  {line}" for line in self.details)
+        summary = f"{self.accepted} accepted: {states}; {len(self.lost)} lost; duplicate runs: {causes}"
+        return "\n  ".join([summary, *self.details])
 
 
 def read_ledger(path: Path) -> list[Run]:
