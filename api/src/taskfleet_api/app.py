@@ -84,6 +84,11 @@ class Api(FastAPI):
         finally:
             self.requests_in_hand -= 1
 
+    def begin_shutdown(self) -> None:
+        """End waits and streams and answer probes with `stopping`; other requests still get their answers."""
+        if self.state.services is not None:
+            self.state.services.streams.close()
+
     def openapi(self) -> dict[str, object]:
         """The OpenAPI document."""
         if self.openapi_schema is None:
@@ -133,9 +138,9 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            services.streams.close()
+            app.begin_shutdown()
             await _wait_for_requests(app, settings.shutdown_timeout_seconds)
-            log.info("api_stopping", requests_cut=app.requests_in_hand)
+            log.info("api_stopping")
 
 
 async def _open_services(settings: Settings, stack: AsyncExitStack) -> Services:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from taskfleet_api.bodies import JSON_TYPES, check_content, read_body
 from taskfleet_api.problems import PROBLEM_MEDIA_TYPE
@@ -63,10 +63,13 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-class Json(Response):
-    """JSON text that is ready."""
+class Json(JSONResponse):
+    """JSON text that is ready. A JSONResponse by name only: FastAPI documents others as plain text."""
 
-    media_type = "application/json"
+    def render(self, content: Any) -> bytes:
+        """The text as it is."""
+        assert isinstance(content, bytes)
+        return content
 
 
 def get_services(request: Request) -> Services:

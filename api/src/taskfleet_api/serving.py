@@ -10,7 +10,7 @@ from granian.constants import Interfaces, TaskImpl
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from taskfleet_api.app import create_app
+from taskfleet_api.app import Api, create_app
 from taskfleet_api.settings import Settings
 from taskfleet_api.telemetry import configure_logging
 
@@ -26,25 +26,44 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    server = build_server(settings)
+    app = create_app(settings)
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stopping.set)
     try:
-        await server.serve()
+        # The server does not see the lifespan: it would end it only after every connection has gone.
+        async with app.router.lifespan_context(app):
+            return await _serve_until(stopping, app, settings)
     except Exception:
         log.exception("serving_failed")
         return 1
-    return 0
 
 
-def build_server(settings: Settings) -> Server:
+async def _serve_until(stopping: asyncio.Event, app: Api, settings: Settings) -> int:
+    """Serve; then let open requests end, streams and waits at once, and the rest within the shutdown time."""
+    server = build_server(app, settings)
+    serving = asyncio.create_task(server.serve(), name="server")
+    asked = asyncio.create_task(stopping.wait(), name="stop-signal")
+    await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        asked.cancel()
+        log.error("server_ended", error=repr(serving.exception()))
+        return 1
+    app.begin_shutdown()
+    server.stop()  # type: ignore[no-untyped-call]  # granian leaves it untyped
+    _, late = await asyncio.wait({serving}, timeout=settings.shutdown_timeout_seconds)
+    log.info("server_stopped", requests_cut=app.requests_in_hand)
+    return 1 if late else 0
+
+
+def build_server(app: Api, settings: Settings) -> Server:
     """The server with its bounds."""
     return Server(
-        create_app(settings),
+        app,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.ASGI,
+        interface=Interfaces.ASGINL,
         task_impl=TaskImpl.asyncio,
         websockets=False,
         backlog=settings.listen_backlog,

@@ -13,6 +13,7 @@ from taskfleet_api.tasks.schemas import (
     Json,
     Model,
     Name,
+    Priority,
     RetryRules,
 )
 
@@ -49,7 +50,7 @@ class ScheduleInput(Model):
     args: list[Json] = Field(default=[])
     kwargs: dict[str, Json] = Field(default={})
     metadata: dict[str, Json] | None = None
-    priority: int | None = Field(default=None, ge=0, le=9)
+    priority: Priority | None = None
     retry: RetryRules | None = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TASK_SECONDS)
     ttl_seconds: float | None = Field(default=None, gt=0, le=LONGEST_DELAY_SECONDS)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Header, Path, Query
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -23,7 +23,7 @@ from taskfleet_api.tasks.batches import (
     split_array,
     split_lines,
 )
-from taskfleet_api.tasks.model import ANONYMOUS, SubmittedTask
+from taskfleet_api.tasks.model import ANONYMOUS, HeldBackError, SubmittedTask
 from taskfleet_api.tasks.parsing import parse_precise
 from taskfleet_api.tasks.rendering import render_page, render_submitted, render_task
 from taskfleet_api.tasks.schemas import (
@@ -33,6 +33,7 @@ from taskfleet_api.tasks.schemas import (
     SubmittedTaskModel,
     TaskModel,
     TaskPage,
+    require_moment,
 )
 from taskfleet_api.tasks.service import Services
 from taskfleet_api.tasks.streaming import parse_event_id, stream_events
@@ -57,8 +58,19 @@ IdempotencyKey = Annotated[
 ]
 Prefer = Annotated[
     str | None,
-    Header(description="`wait=N`: answer with the finished task if it ends within N seconds.", examples=["wait=10"]),
+    Header(description="`wait=N`: answer with the finished task if it ends within N seconds.", examples=["wait=1"]),
 ]
+
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["state", "progress"]},
+        "id": {"type": "string", "description": "Pass it as Last-Event-ID to go on behind it."},
+        "data": {"type": "string", "description": "JSON: kind, id, queue, task, state, attempt, retries, at and more."},
+    },
+}
 
 
 def _schema(name: str) -> dict[str, str]:
@@ -165,12 +177,11 @@ def count_submission(submitted: SubmittedTask) -> None:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"type": "array", "items": _schema("BatchItem"), "minItems": 1, "maxItems": 10_000},
+                    "schema": {"type": "array", "items": _schema("BatchItem"), "minItems": 1},
                     "examples": {"tasks": {"value": [SUBMISSION_EXAMPLE]}},
                 },
                 "application/x-ndjson": {
-                    "schema": {"type": "string", "description": "One task in each line."},
-                    "examples": {"tasks": {"value": '{"queue": "thumbnails", "task": "thumbs.tasks.render"}\n'}},
+                    "schema": {"type": "string", "description": "One task as a JSON object in each line."}
                 },
             },
         }
@@ -207,20 +218,13 @@ def _answer_batch(settled: list[SubmittedTask | TaskfleetError], atomic: bool) -
         return Json(msgspec.json.encode(answer), 202, headers)
     if answer["accepted"]:
         return Json(msgspec.json.encode(answer), 200)
-    if not atomic and len({item["status"] for item in answer["items"]}) == 1:
-        # All were refused for the same kind of reason: the answer has its status.
-        kind = build_problem(next(item for item in settled if isinstance(item, TaskfleetError))).kind
-    else:
-        kind = INVALID_INPUT
+    # Refused for one kind of reason, the answer has its status. Good items of an atomic batch give no reason.
+    reasons = [item for item in settled if isinstance(item, TaskfleetError) and not isinstance(item, HeldBackError)]
+    kinds = {build_problem(item).kind for item in reasons}
+    kind = kinds.pop() if len(kinds) == 1 else INVALID_INPUT
     detail = "No item was accepted: at least one is refused." if atomic else "No item was accepted."
     problem = Problem(kind=kind, detail=detail, errors=prefix_pointers(settled), extras={"items": answer["items"]})
     return ProblemResponse(problem, "/api/v1/tasks:batch")
-
-
-def _parse_label(text: str) -> str:
-    if "=" not in text:
-        raise ValueError("must be key=value")
-    return text
 
 
 def _to_utc(moment: datetime | None) -> datetime | None:
@@ -232,8 +236,8 @@ def _to_utc(moment: datetime | None) -> datetime | None:
         raise ValueError("must lie between the years 1 and 9999 in UTC") from error
 
 
-Label = Annotated[str, AfterValidator(_parse_label), Query(pattern=LABEL)]
-Moment = Annotated[datetime | None, AfterValidator(_to_utc)]
+Label = Annotated[str, StringConstraints(pattern=LABEL)]
+Moment = Annotated[datetime | None, BeforeValidator(require_moment), AfterValidator(_to_utc)]
 
 
 @router.get(
@@ -331,7 +335,7 @@ async def retry_task(task_id: TaskId, services: ServicesOf) -> Json:
     responses={
         200: {
             "description": "Events `state` and `progress`, beginning with the present state.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **problem_responses(404, 422),
     },

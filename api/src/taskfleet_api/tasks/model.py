@@ -10,10 +10,17 @@ from uuid import UUID
 import msgspec
 
 from taskfleet_api.records.model import RetryPolicy
-from taskfleet_core.errors import FieldError, InvalidInputError, NotFoundError
+from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from taskfleet_core.states import TaskState
 
-__all__ = ["ANONYMOUS", "NewSubmission", "SubmittedTask", "UnknownQueueError", "build_unknown_task_error"]
+__all__ = [
+    "ANONYMOUS",
+    "HeldBackError",
+    "NewSubmission",
+    "SubmittedTask",
+    "UnknownQueueError",
+    "build_unknown_task_error",
+]
 
 ANONYMOUS = "anonymous"
 NAMES_SHOWN = 20
@@ -56,6 +63,13 @@ class SubmittedTask:
     created_at: datetime
     attempt: int = 1
     replayed: bool = False
+
+
+class HeldBackError(ConflictError):
+    """A good item of an atomic batch in which another one was refused."""
+
+    def __init__(self) -> None:
+        super().__init__("Not accepted: another item of this atomic batch was refused.")
 
 
 class UnknownQueueError(NotFoundError):

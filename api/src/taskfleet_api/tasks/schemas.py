@@ -1,5 +1,6 @@
 """The shapes of tasks over HTTP, as pydantic models: the precise path of validation, the source of OpenAPI."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -25,11 +26,12 @@ LONGEST_DELAY_SECONDS = 10 * YEAR_SECONDS
 LONGEST_TASK_SECONDS = 30 * DAY_SECONDS
 MOST_ATTEMPTS = 1000
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
-DATE_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}"
+_DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
-def _require_text(value: object) -> object:
-    if value is not None and not isinstance(value, str):
+def require_moment(value: object) -> object:
+    """Refuse what pydantic would also take for a time: numbers, and numbers as text."""
+    if value is not None and (not isinstance(value, str) or _DATE_TIME.match(value) is None):
         raise ValueError("must be an RFC 3339 date and time as text, such as 2026-01-31T12:00:00Z")
     return value
 
@@ -41,8 +43,15 @@ def _to_utc(value: datetime) -> datetime:
         raise ValueError("must lie between the years 1 and 9999 in UTC") from error
 
 
+def _to_integer(value: object) -> object:
+    """In JSON Schema 2.0 is an integer too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Priority = Annotated[int, Field(ge=0, le=9), BeforeValidator(_to_integer)]
+Attempts = Annotated[int, Field(ge=1, le=MOST_ATTEMPTS), BeforeValidator(_to_integer)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=NO_CONTROL_CHARACTERS)]
-Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_require_text), AfterValidator(_to_utc)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(require_moment), AfterValidator(_to_utc)]
 Json = Any
 
 
@@ -61,7 +70,7 @@ class Answer(BaseModel):
 class RetryRules(Model):
     """How often the platform runs the task again after a failure, once Celery's own retries ended."""
 
-    max_attempts: int = Field(ge=1, le=MOST_ATTEMPTS, description="Attempts in all, the first one included.")
+    max_attempts: Attempts = Field(description="Attempts in all, the first one included.")
     backoff_seconds: float = Field(
         default=1.0, ge=0, le=LONGEST_DELAY_SECONDS, description="Pause before the second attempt; it doubles."
     )
@@ -100,7 +109,7 @@ class TaskSubmission(Model):
     metadata: dict[str, Json] | None = Field(
         default=None, description="Anything of the caller's; top-level texts, numbers and booleans can be searched for."
     )
-    priority: int | None = Field(default=None, ge=0, le=9, description="0 to 9, 9 first, where the broker has them.")
+    priority: Priority | None = Field(default=None, description="0 to 9, 9 first, where the broker has them.")
     eta: Moment | None = Field(default=None, description="Not before this time.")
     countdown_seconds: float | None = Field(
         default=None, ge=0, le=LONGEST_DELAY_SECONDS, description="Not before so many seconds from now."

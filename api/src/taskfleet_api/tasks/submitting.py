@@ -13,7 +13,13 @@ from taskfleet_api.background import Dispatcher, KnownQueue, QueueDirectory
 from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTask, Outcome, Records, TaskRecord
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
-from taskfleet_api.tasks.model import NewSubmission, SubmittedTask, UnknownQueueError, build_unknown_task_error
+from taskfleet_api.tasks.model import (
+    HeldBackError,
+    NewSubmission,
+    SubmittedTask,
+    UnknownQueueError,
+    build_unknown_task_error,
+)
 from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
 from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
 from taskfleet_core.states import TaskState
@@ -78,8 +84,7 @@ class Submissions:
         tasks = [self._try_build(item) for item in submissions]
         good = [task for task in tasks if isinstance(task, NewTask)]
         if not good or (atomic and len(good) < len(tasks)):
-            refusal = ConflictError("Not accepted: another item of this atomic batch was refused.")
-            return [task if isinstance(task, TaskfleetError) else refusal for task in tasks]
+            return [task if isinstance(task, TaskfleetError) else HeldBackError() for task in tasks]
         await self._gate.admit(len(good))
         outcomes = iter(await self._record_many(good, atomic or one_key))
         settled: list[SubmittedTask | TaskfleetError] = [
