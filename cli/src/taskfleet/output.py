@@ -65,7 +65,9 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: 
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else str(UNKNOWN if cell is None else cell) for cell in row))
+        table.add_row(
+            *(cell if isinstance(cell, Text) else Text(UNKNOWN if cell is None else str(cell)) for cell in row)
+        )
     if table.row_count:
         _print_stripped(table)
     else:

@@ -291,7 +291,7 @@ def _print_states(tasks: list[Task], output: Output) -> None:
         return
     for task in tasks:
         note = " (cancellation requested)" if task.cancel_requested and not task.is_final else ""
-        console().print(state_text(task.state).append(note, style="default"), task.id)
+        console().print(state_text(task.state).append(f"{note} {task.id}", style="default"))
 
 
 def _run_time(task: Task) -> str:
