@@ -14,9 +14,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from taskfleet_api.references.settings import ReferenceSettings
 from taskfleet_api.settings import ENVIRONMENT_PREFIX, Settings
 from taskfleet_api.telemetry import METRICS
+from taskfleet_core.reference_settings import ReferenceSettings
 from taskfleet_core.taskqueue import TaskQueueSpec
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"

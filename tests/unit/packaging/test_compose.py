@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from taskfleet_api.references.settings import ReferenceSettings
 from taskfleet_api.settings import ENVIRONMENT_PREFIX, Settings
+from taskfleet_core.reference_settings import ReferenceSettings
 from taskfleet_core.taskqueue import TaskQueue, load_task_queues
 from taskfleet_worker.environment import build_command, build_environment
 

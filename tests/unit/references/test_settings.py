@@ -6,7 +6,6 @@ import pytest
 from pydantic import ValidationError
 
 from taskfleet_api.references.errors import build_detail_response, build_error_response
-from taskfleet_api.references.settings import ReferenceSettings
 from taskfleet_core.errors import (
     BrokerUnavailableError,
     InvalidInputError,
@@ -14,6 +13,7 @@ from taskfleet_core.errors import (
     OverloadedError,
     RecordsUnavailableError,
 )
+from taskfleet_core.reference_settings import ReferenceSettings
 
 NAMES = {
     "TASK_TIMEOUT": "12.5",

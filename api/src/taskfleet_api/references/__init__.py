@@ -5,6 +5,6 @@ open for the app's lifetime. Nothing else of the API may import this package.
 """
 
 from taskfleet_api.references.mounting import REFERENCES, mount_references, run_references
-from taskfleet_api.references.settings import ReferenceSettings
+from taskfleet_core.reference_settings import ReferenceSettings
 
 __all__ = ["REFERENCES", "ReferenceSettings", "mount_references", "run_references"]

@@ -10,11 +10,12 @@ from functools import partial
 import httpx
 
 from taskfleet.local.controlling import QueueController
-from taskfleet.local.files import FileWatch, LoadedQueue, find_files, load_queues
+from taskfleet.local.files import FileWatch, LoadedQueue
 from taskfleet.local.journal import Journal
 from taskfleet.local.launching import FLOWER_PORT, Launcher, describe_environment_gaps
 from taskfleet.local.options import Folders, UpOptions
 from taskfleet.local.processes import Child
+from taskfleet.local.references import load_option_queues
 from taskfleet.local.registry import Registry
 from taskfleet.local.services import Service
 from taskfleet.local.store import LocalStore
@@ -189,7 +190,11 @@ class Fleet:
 
     async def _fetch_beats(self) -> dict[str, Heartbeat] | None:
         try:
-            return await self._store.fetch_heartbeats()
+            return await self._store.fetch_heartbeats(
+                (name, worker.host)
+                for name, controller in self.controllers.items()
+                for worker in controller.pool.workers
+            )
         except TaskfleetError:
             return None
 
@@ -197,7 +202,7 @@ class Fleet:
         if not self._watch.has_changed():
             return
         try:
-            queues = load_queues(find_files(self.options.files))
+            queues = load_option_queues(self.options)
         except InvalidInputError as error:
             self.file_problem = str(error)
             self.journal.warning("files_refused", reason=str(error))

@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.live import Live
 
 from taskfleet.exit_codes import ExitCode
-from taskfleet.local.files import LoadedQueue, find_files, load_queues
+from taskfleet.local.files import LoadedQueue
 from taskfleet.local.fleet import Fleet
 from taskfleet.local.journal import Journal
 from taskfleet.local.launching import FLOWER_PORT
 from taskfleet.local.options import Folders, UpOptions
 from taskfleet.local.ports import check_port
 from taskfleet.local.processes import find_orphans, stop_orphans
+from taskfleet.local.references import apply_reference_settings, load_option_queues
 from taskfleet.local.view import FleetView
 from taskfleet_core.errors import ConflictError
 
@@ -33,8 +34,9 @@ STOP_ORDER = ("worker", "flower", "api", "valkey")  # the store last: the others
 
 def run_up(options: UpOptions) -> int:
     """Run until stopped; the exit code. Raises TaskfleetError for what forbids a start."""
+    options = apply_reference_settings(options)
     options.check()
-    queues = load_queues(find_files(options.files))
+    queues = load_option_queues(options)
     options = replace(options, data=options.data.resolve(), live_view=options.live_view and sys.stdout.isatty())
     folders = Folders(options.data)
     folders.ensure()
