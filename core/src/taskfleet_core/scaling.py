@@ -287,8 +287,10 @@ def _explain_need(
         reason = f"{depth} tasks at {spec.target_queue_depth} a replica"
         return Decision(replicas, Cause.DEPTH, reason, terms, memory)
     if not depth and not terms.arrivals_per_second > 0.01:
+        if not replicas:
+            return Decision(0, Cause.IDLE, "no tasks", terms, memory)
         reason = f"no task for {idle_for:.0f} s, the last replica stays {spec.idle_seconds:g} s"
-        return Decision(replicas, Cause.IDLE if not replicas else Cause.HELD, reason, terms, memory)
+        return Decision(replicas, Cause.HELD, reason, terms, memory)
     if terms.backlog_slots > terms.load_slots:
         waiting = "1 waiting task" if seen.ready == 1 else f"{seen.ready} waiting tasks"
         reason = f"{waiting} of {terms.run_seconds:.2g} s shall start within {spec.target_wait_seconds:g} s"

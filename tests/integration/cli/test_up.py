@@ -50,6 +50,7 @@ def test_workers_come_with_the_first_task_and_go_after_the_last(up: Up) -> None:
     done = json.loads(up.run("wait", *ids, "--timeout", "90", "-o", "json"))
     assert [task["state"] for task in done] == ["succeeded"] * 24
     assert all(count == 1 for count in up.runs().values())
+    assert up.log.read_text().count("worker_ready") >= 2
 
     assert json.loads(up.run("get", ids[0], "-o", "json"))["result"] == 5
     events = [json.loads(line) for line in up.run("watch", ids[0], "-o", "json").splitlines()]

@@ -5,7 +5,6 @@ Small on purpose: the API's own adapter would bring the database with it into a 
 
 import contextlib
 import json
-import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
@@ -22,7 +21,6 @@ __all__ = ["LocalStore"]
 
 TIMEOUT_SECONDS = 2.0
 LISTEN_SECONDS = 5.0
-FRESH_SECONDS = 60.0  # older entries of the index belong to workers whose heartbeat has long expired
 
 
 class LocalStore:
@@ -45,12 +43,14 @@ class LocalStore:
         """Close connections."""
         await self._redis.aclose()
 
-    async def fetch_heartbeats(self) -> dict[str, Heartbeat]:
-        """The newest heartbeat of each living worker, by host."""
+    async def fetch_heartbeats(self, workers: Iterable[tuple[str, str]]) -> dict[str, Heartbeat]:
+        """The newest heartbeat of each of these workers (queue, host) that is alive, by host."""
+        keys = [wire.worker_key(queue, host) for queue, host in workers]
         with _guarded("fetching heartbeats"):
-            keys: Any = await self._redis.zrangebyscore(wire.WORKERS_INDEX_KEY, time.time() - FRESH_SECONDS, "+inf")
             texts: list[Any] = await self._redis.mget(keys) if keys else []
-        beats: list[Heartbeat] = [json.loads(text) for text in texts if text]
+            if not keys:
+                await self._redis.ping()  # no worker is something else than no answer
+            beats: list[Heartbeat] = [json.loads(text) for text in texts if text]
         return {beat["host"]: beat for beat in beats}
 
     async def register(self, registrations: Iterable[QueueRegistration]) -> None:
