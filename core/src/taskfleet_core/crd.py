@@ -204,7 +204,7 @@ def _build_object(
     result["properties"] = properties
     if node.get("required"):
         result["required"] = list(node["required"])
-    rules = models[node["title"]].RULES if node.get("title") in models else ()  # type: ignore[attr-defined] # on _Model
+    rules = models[node["title"]].RULES if node.get("title") in models else ()  # type: ignore[attr-defined] # on DocumentModel
     if rules:
         result["x-kubernetes-validations"] = [_build_rule(rule, properties) for rule in rules]
     return result

@@ -5,18 +5,16 @@ the wire are camelCase. Rules that span fields are data (`Rule`), so that the CR
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
+from taskfleet_core.document_model import DocumentModel, Rule
 from taskfleet_core.documents import load_documents
 from taskfleet_core.errors import FieldError, InvalidInputError
 from taskfleet_core.scaling import ScalingSpec
@@ -64,35 +62,7 @@ AppPath = Annotated[str, StringConstraints(pattern=APP_PATTERN)]
 Cron = Annotated[str, StringConstraints(pattern=CRON_PATTERN)]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule over several fields of one object: the field to blame, the CEL form for the CRD, the check, the fix."""
-
-    field: str
-    cel: str
-    holds: Callable[[Any], bool]
-    fix: str
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="forbid",
-        frozen=True,
-        strict=True,  # as Kubernetes: "4" is no number
-    )
-    RULES: ClassVar[tuple[Rule, ...]] = ()
-
-    @model_validator(mode="after")
-    def _check_rules(self) -> Self:
-        for rule in self.RULES:
-            if not rule.holds(self):
-                raise PydanticCustomError("rule", "{fix}", {"field": rule.field, "fix": rule.fix})
-        return self
-
-
-class Metadata(_Model):
+class Metadata(DocumentModel):
     """The usual object metadata; fields that Taskfleet does not read are kept out."""
 
     model_config = ConfigDict(extra="ignore")
@@ -108,14 +78,14 @@ class Metadata(_Model):
     )
 
 
-class SecretRef(_Model):
+class SecretRef(DocumentModel):
     """A key of a Secret in the TaskQueue's namespace."""
 
     name: str = Field(min_length=1, description="Name of the Secret.")
     key: str = Field(default="url", description="Key that holds the broker URL.")
 
 
-class Broker(_Model):
+class Broker(DocumentModel):
     """The broker of the queue."""
 
     secret_ref: SecretRef = Field(
@@ -123,7 +93,7 @@ class Broker(_Model):
     )
 
 
-class Worker(_Model):
+class Worker(DocumentModel):
     """What runs the tasks: any image with Celery >= 5.5, unchanged."""
 
     image: str | None = Field(
@@ -202,7 +172,7 @@ def _is_reserved(name: str) -> bool:
     return bool(re.match(RESERVED_PATTERN, name))
 
 
-class Delivery(_Model):
+class Delivery(DocumentModel):
     """What the broker promises about a message."""
 
     limit: int = Field(
@@ -226,7 +196,7 @@ class Delivery(_Model):
     )
 
 
-class Schedule(_Model):
+class Schedule(DocumentModel):
     """Bounds that hold from each firing of a cron expression until another schedule of the queue fires."""
 
     cron: Cron = Field(description="Five fields: minute, hour, day of month, month, day of week.")
@@ -263,7 +233,7 @@ class Schedule(_Model):
     )
 
 
-class Scaling(_Model):
+class Scaling(DocumentModel):
     """How many replicas run."""
 
     min_replicas: int = Field(default=0, ge=0, description="Fewest replicas; 0 lets an idle queue go to zero.")
@@ -300,7 +270,7 @@ class Scaling(_Model):
     )
 
 
-class TaskQueueSpec(_Model):
+class TaskQueueSpec(DocumentModel):
     """What the user wants."""
 
     queue_name: QueueName | None = Field(
@@ -321,7 +291,7 @@ class TaskQueueSpec(_Model):
     )
 
 
-class Condition(_Model):
+class Condition(DocumentModel):
     """One observed aspect, as Kubernetes writes them."""
 
     type: str = Field(description="Ready, MetricsAvailable, ScalingActive, ScalingLimited or WorkersHealthy.")
@@ -332,14 +302,14 @@ class Condition(_Model):
     observed_generation: int | None = Field(default=None, description="metadata.generation that it was seen for.")
 
 
-class Messages(_Model):
+class Messages(DocumentModel):
     """Tasks at the broker, as counted last."""
 
     ready: int | None = Field(default=None, description="Tasks that wait.")
     unacknowledged: int | None = Field(default=None, description="Tasks in the hands of workers.")
 
 
-class TaskQueueStatus(_Model):
+class TaskQueueStatus(DocumentModel):
     """What the operator sees."""
 
     observed_generation: int | None = Field(default=None, description="metadata.generation that was acted on last.")
@@ -353,7 +323,7 @@ class TaskQueueStatus(_Model):
     conditions: list[Condition] = Field(default_factory=list, description="Observed aspects.")
 
 
-class TaskQueue(_Model):
+class TaskQueue(DocumentModel):
     """A task queue and the workers that serve it."""
 
     api_version: Literal["taskfleet.dev/v1alpha1"] = Field(description="Always taskfleet.dev/v1alpha1.")
