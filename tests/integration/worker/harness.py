@@ -1,6 +1,7 @@
 """Real `celery worker` processes for tests: one queue, one app with every kind of task, events read from the stream."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.processes import ManagedProcess, start_process
 from tests.support.waiting import eventually_sync
 
+import taskfleet_worker
 from taskfleet_worker import _wire
 from taskfleet_worker.environment import build_command, build_environment
 
+SOURCE = Path(taskfleet_worker.__file__).parents[1]
 APP_FOLDER = Path(__file__).parent / "app"
 FINAL = _wire.FINAL_STATES
 QUORUM = {"x-queue-type": "quorum"}
@@ -110,7 +113,11 @@ class Bench:
             **options,
         )
         env.update({"TRACES": str(self.traces), "C_FORCE_ROOT": "1", "PYTHONWARNINGS": "ignore", **extra})
-        command = build_command("everything", self.queue, concurrency, pool, python=sys.executable)
+        # Another interpreter, with another Celery and nothing of ours installed: the way of an injected worker.
+        python = os.environ.get("WORKER_TEST_PYTHON", sys.executable)
+        if python != sys.executable:
+            env["PYTHONPATH"] = str(SOURCE)
+        command = build_command("everything", self.queue, concurrency, pool, python=python, host=host)
         process = start_process(command, env=env, cwd=APP_FOLDER, log=self.folder / f"{host}.log")
         worker = Worker(self, process, host, health_file)
         self.workers.append(worker)

@@ -96,7 +96,7 @@ def test_celerys_own_retry_tells_when_it_runs_again(busy: Bench) -> None:
     retrying, succeeded = (event for event in busy.events(task_id) if event["state"] != "running")
     assert (retrying["state"], retrying["retries"], succeeded["retries"]) == ("retrying", 0, 1)
     assert 1.4 < retrying["retry_at"] - retrying["at"] < 1.6
-    assert succeeded["at"] >= retrying["retry_at"] - 0.05
+    assert succeeded["at"] >= retrying["retry_at"] - 0.5
     assert "ends_attempt" not in retrying
     assert retrying["error"]["message"] == "not yet"
 

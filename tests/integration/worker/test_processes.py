@@ -44,7 +44,7 @@ def test_a_running_task_is_terminated_only_when_that_is_asked(busy: Bench) -> No
         busy.redis.publish(_wire.CONTROL_CHANNEL_PREFIX + busy.queue, json.dumps(order))
     assert busy.final(ended_id)["state"] == "cancelled"
     assert busy.result(ended_id).state == "REVOKED"
-    assert busy.live(kept_id)["state"] == "running"
+    assert busy.until(kept_id, "running")
     busy.touch(kept)
     assert busy.final(kept_id)["result"] == "released"
     assert busy.trace(ended + ".ended") == []
