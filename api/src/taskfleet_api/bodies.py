@@ -18,7 +18,8 @@ DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 5.0
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,6}(?:\.\d{1,3})?)"?\s*(?=$|[,;])', re.IGNORECASE)
 KEY_MAX = 240  # a batch appends the number of the item
-_KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_MAX}}}")
+KEY_PATTERN = rf"^[!-~]{{1,{KEY_MAX}}}$"
+_KEY = re.compile(KEY_PATTERN)
 
 
 async def read_body(
@@ -92,7 +93,7 @@ def parse_idempotency_key(value: str | None) -> str | None:
     """The key, also when it is written as a quoted string. Raises InvalidInputError."""
     if value is None:
         return None
-    if len(value) > 1 and value[0] == value[-1] == '"':
+    if len(value) > 2 and value[0] == value[-1] == '"':
         value = value[1:-1]
     if _KEY.fullmatch(value) is None:
         detail = "Idempotency-Key must be 1 to 240 printable ASCII characters without spaces."

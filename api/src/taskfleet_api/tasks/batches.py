@@ -90,10 +90,7 @@ def _parse_item(
     except TaskfleetError as error:
         return error
     key, digest = submission.idempotency_key, submission.body_hash
-    if headers.idempotency_key is not None:
-        if key is not None:
-            detail = "Give keys either in the header or in the items."
-            return InvalidInputError("The input is not valid.", (FieldError("#/idempotency_key", detail),))
+    if headers.idempotency_key is not None and key is None:
         # No key of a caller holds a space, so the items of batches never meet other keys.
         key, digest = f"{headers.idempotency_key} {index}", body_hash
     if key is None and headers.traceparent is None:

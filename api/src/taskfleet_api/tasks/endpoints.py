@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from taskfleet_api.bodies import JSON_TYPES, NDJSON_TYPES, parse_idempotency_key, parse_wait
+from taskfleet_api.bodies import JSON_TYPES, KEY_PATTERN, NDJSON_TYPES, parse_idempotency_key, parse_wait
 from taskfleet_api.problems import INVALID_INPUT, Problem, ProblemResponse, build_problem
 from taskfleet_api.records import TaskFilter
 from taskfleet_api.requests import Json, ServicesOf, problem_responses, receive_body
@@ -52,6 +52,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
+        pattern=KEY_PATTERN,
         description="Repeats of a request with the same key and body get the first answer for 24 hours.",
         examples=["order-4711"],
     ),
