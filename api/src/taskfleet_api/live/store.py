@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from taskfleet_api.live.celery_results import RESULT_KEY_PREFIX, RESULT_TTL_SECONDS, build_celery_result
 from taskfleet_api.live.client import end_task, guarded, open_client, open_connection, parse_event, parse_json
 from taskfleet_api.live.hub import Hub
 from taskfleet_api.live.stream import EventStream, StreamEntry
@@ -34,6 +35,10 @@ if new < old or (new == old and ARGV[4] ~= 'running') then return 0 end
 redis.call('HSET', KEYS[1], ARGV[5], ARGV[1], ARGV[6], ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', ARGV[7], ARGV[2])
+if ARGV[8] ~= '' then
+  redis.call('SET', KEYS[2], ARGV[8], 'EX', ARGV[9])
+  redis.call('PUBLISH', KEYS[2], ARGV[8])
+end
 return 1
 """
 
@@ -116,7 +121,8 @@ class LiveStore:
         return self._hub.connected
 
     async def announce(self, event: TaskEvent) -> bool:
-        """Write an event of the API itself (cancelled, expired, dead, ...) as live state and tell subscribers.
+        """Write an event of the API itself (cancelled, expired, dead, ...) as live state and tell subscribers, also
+        those who wait with Celery's own `AsyncResult`.
 
         Returns False when a newer live state exists. The record must have been committed before: nothing goes into
         the event stream.
@@ -129,9 +135,12 @@ class LiveStore:
             wire.LIVE_POSITION,
             wire.LIVE_EVENT,
             wire.updates_channel(event["id"]),
+            build_celery_result(event),
+            RESULT_TTL_SECONDS,
         ]
+        keys = [wire.task_key(event["id"]), RESULT_KEY_PREFIX + event["id"]]
         async with self._limit(f"announcing task {event['id']}"):
-            return bool(await self._announce(keys=[wire.task_key(event["id"])], args=arguments))
+            return bool(await self._announce(keys=keys, args=arguments))
 
     async def cancel(self, queue: str, task_id: str, *, terminate: bool = False) -> None:
         """Tell the workers of `queue` not to run the task, or to terminate it if they run it."""
