@@ -21,11 +21,12 @@ from taskfleet.local.files import FileWatch, find_files, load_queues
 from taskfleet.local.journal import Journal
 from taskfleet.local.ports import check_port, find_free_port
 from taskfleet.local.processes import Child, find_orphans, read_failure, start_child, stop_orphans
-from taskfleet.local.registry import build_queue_spec, build_registration
+from taskfleet.local.registry import build_queue_spec
 from taskfleet.local.view import build_entry
 from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.events import Heartbeat, QueueRegistration
+from taskfleet_core.registrations import build_registration
 from taskfleet_core.scaling import Cause
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
@@ -307,7 +308,7 @@ def test_unknown_figures_hold_the_workers(start: Start) -> None:
 
 def test_registration_has_every_field_that_readers_expect() -> None:
     queue = TaskQueue.model_validate(DOCUMENT)
-    registration = build_registration(queue, 1.0)
+    registration = build_registration(queue, 1.0, source="local")
     assert set(registration) == QueueRegistration.__required_keys__
     assert registration["limits"]["maxReplicas"] == 5
 

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 from taskfleet.local.journal import Journal
 from taskfleet.local.store import LocalStore
-from taskfleet_core import wire
 from taskfleet_core.errors import TaskfleetError
-from taskfleet_core.events import QueueRegistration
+from taskfleet_core.registrations import build_registration
 from taskfleet_core.taskqueue import TaskQueue
 
 if TYPE_CHECKING:
     from taskfleet_api.brokers import QueueSpec, Topology
 
-__all__ = ["Registry", "build_queue_spec", "build_registration"]
+__all__ = ["Registry", "build_queue_spec"]
 
 REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 2.0
-CONSUMER_TIMEOUT_MARGIN_SECONDS = 60
+CONSUMER_TIMEOUT_MARGIN_SECONDS = 300  # as the API declares it, so that one does not undo the other
 CALL_SECONDS = 20.0
 
 
@@ -38,20 +37,6 @@ def build_queue_spec(queue: TaskQueue) -> "QueueSpec":
         message_ttl_seconds=delivery.message_ttl_seconds,
         consumer_timeout_seconds=queue.spec.worker.max_task_seconds + CONSUMER_TIMEOUT_MARGIN_SECONDS,
     )
-
-
-def build_registration(queue: TaskQueue, at: float) -> QueueRegistration:
-    """The queue as the API reads it."""
-    return {
-        "schema": wire.SCHEMA_VERSION,
-        "namespace": queue.metadata.namespace,
-        "name": queue.name,
-        "queueName": queue.queue_name,
-        "uid": queue.metadata.uid or f"local-{queue.name}",
-        "broker": "default",
-        "limits": queue.build_limits(),
-        "at": at,
-    }
 
 
 class Registry:
@@ -99,7 +84,7 @@ class Registry:
             async with asyncio.timeout(CALL_SECONDS):
                 if self._declared.get(name) != spec:
                     await self._declare(spec)
-                await self._store.register([build_registration(queue, time.time())])
+                await self._store.register([build_registration(queue, time.time(), source="local")])
         except (TaskfleetError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             if self.problems.get(name) != reason:
