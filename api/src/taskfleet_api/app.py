@@ -65,7 +65,7 @@ class Api(FastAPI):
         self.state.services = None
         self.requests_in_hand = 0
         self._root_path = settings.root_path
-        self._hot = HotSubmissions(super().__call__, lambda: self.state.services, settings.root_path)
+        self.hot = HotSubmissions(super().__call__, settings.root_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or the lifespan."""
@@ -77,8 +77,8 @@ class Api(FastAPI):
             scope["root_path"] = self._root_path
         self.requests_in_hand += 1
         try:
-            if self._hot.handles(scope):
-                await self._hot(scope, receive, send)
+            if self.hot.handles(scope):
+                await self.hot(scope, receive, send)
             else:
                 await super().__call__(scope, receive, send)
         finally:
@@ -132,7 +132,7 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
         services.observed.services = services
         register_collector(services.observed)
         stack.callback(unregister_collector, services.observed)
-        app.state.services = services
+        app.state.services = app.hot.services = services
         await stack.enter_async_context(run_references(app, services))
         log.info("api_started", references=list(settings.references))
         try:

@@ -31,15 +31,37 @@ async def read_body(
     would never see the answer.
     """
     too_large = declared_bytes is not None and declared_bytes.isdigit() and int(declared_bytes[:20]) > limit_bytes
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            body = None if too_large else await _receive_all(receive, limit_bytes)
-            if body is None:
-                await _discard(receive)
-                raise PayloadTooLargeError(f"The body may have at most {limit_bytes} bytes.")
-            return body
-    except TimeoutError as error:
-        raise BodyTimeoutError(f"The body did not arrive within {timeout_seconds:g} s.") from error
+    with _Alarm(timeout_seconds):
+        body = None if too_large else await _receive_all(receive, limit_bytes)
+        if body is None:
+            await _discard(receive)
+            raise PayloadTooLargeError(f"The body may have at most {limit_bytes} bytes.")
+        return body
+
+
+class _Alarm:
+    """`asyncio.timeout` for the hot path, where that would cost as much as reading the body (5 us against 1)."""
+
+    __slots__ = ("_handle", "_rang", "_seconds", "_task")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._rang = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._handle = loop.call_later(self._seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._rang = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._handle.cancel()
+        if self._rang and kind is asyncio.CancelledError and self._task is not None and self._task.uncancel() == 0:
+            raise BodyTimeoutError(f"The body did not arrive within {self._seconds:g} s.") from error
 
 
 async def _receive_all(receive: Receive, limit_bytes: int) -> bytes | None:

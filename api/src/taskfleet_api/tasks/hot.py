@@ -6,10 +6,11 @@ on; a property test holds the two ways together.
 
 import hashlib
 import time
-from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 import structlog
+from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,9 +35,9 @@ log = structlog.get_logger()
 class HotSubmissions:
     """Answers `POST /api/v1/tasks` where it can; `handles` says which requests it wants to see."""
 
-    def __init__(self, app: ASGIApp, get_services: Callable[[], Services | None], root_path: str) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
-        self._get_services = get_services
+        self.services: Services | None = None
         self._paths = frozenset({PATH, root_path + PATH})
         self._location = f"{root_path}{PATH}/"
         self._seconds = histogram("taskfleet_api_request_seconds").labels("POST", PATH)
@@ -47,7 +48,7 @@ class HotSubmissions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or let the app do it."""
-        services = self._get_services()
+        services = self.services
         headers: Headers = dict(scope["headers"])
         if services is None or b"origin" in headers:
             await self._app(scope, receive, send)
@@ -71,7 +72,7 @@ class HotSubmissions:
             log.exception("submission_failed")
             problem = Problem(kind=INTERNAL, detail="The submission failed inside the service.")
             status, text, extra = _render_problem(problem, scope["path"])
-        counter("taskfleet_api_requests_total").labels("POST", PATH, str(status)).inc()
+        _get_counter(status).inc()
         await _send(send, status, text, extra)
 
     async def _read(self, services: Services, headers: Headers, receive: Receive) -> bytes:
@@ -89,6 +90,11 @@ class HotSubmissions:
             return status, text, [(b"content-type", JSON), *extra]
         location = f"{self._location}{submitted.id}".encode()
         return 202, render_submitted(submitted), [(b"content-type", JSON), (b"location", location)]
+
+
+@lru_cache(maxsize=64)
+def _get_counter(status: int) -> Counter:
+    return counter("taskfleet_api_requests_total").labels("POST", PATH, str(status))
 
 
 def _add_headers(submission: NewSubmission, headers: Headers, body: bytes) -> NewSubmission:

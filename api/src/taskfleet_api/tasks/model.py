@@ -1,7 +1,6 @@
 """What goes into and comes out of the submissions service. Plain data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
@@ -52,8 +51,7 @@ class NewSubmission(msgspec.Struct, frozen=True, kw_only=True):
     body_hash: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittedTask:
+class SubmittedTask(msgspec.Struct, frozen=True, kw_only=True):
     """What the first answer of a submission says."""
 
     id: UUID

@@ -1,7 +1,8 @@
 """Tasks as JSON text. What is stored as JSON goes out as it is, without being read again. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,8 +16,22 @@ _encode = msgspec.json.Encoder().encode
 
 
 def render_submitted(submitted: SubmittedTask) -> bytes:
-    """The answer to a submission."""
-    return _encode(submitted_document(submitted))
+    """The answer to a submission; put together by hand, it is the hottest text of all. Its time is the id's."""
+    seconds, milliseconds = divmod(submitted.id.int >> 80, 1000)
+    return (
+        f'{{"id":"{submitted.id}","state":"{submitted.state}",{_render_names(submitted.queue, submitted.task)},'
+        f'"attempt":{submitted.attempt},"created_at":"{_render_second(seconds)}.{milliseconds:03d}Z"}}'
+    ).encode()
+
+
+@lru_cache(maxsize=16)
+def _render_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+@lru_cache(maxsize=4096)
+def _render_names(queue: str, task: str) -> str:
+    return f'"queue":{_encode(queue).decode()},"task":{_encode(task).decode()}'
 
 
 def render_task(record: TaskRecord) -> bytes:

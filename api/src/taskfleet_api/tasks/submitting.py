@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
+import msgspec
 
 from taskfleet_api.background import Dispatcher, KnownQueue, QueueDirectory
 from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTask, Outcome, Records, TaskRecord
+from taskfleet_api.records.ids import build_task_id, created_at_of
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
 from taskfleet_api.tasks.model import (
@@ -116,7 +116,7 @@ class Submissions:
             check_abilities(queue, submission.timeout_seconds)
         if self._directory.knows_task(submission.queue, submission.task) is False:
             raise build_unknown_task_error(submission.queue, submission.task, list(queue.catalog), "#/task")
-        task_id = uuid7()
+        task_id = build_task_id()
         created_at = created_at_of(task_id)
         return NewTask(
             id=task_id,
@@ -143,7 +143,7 @@ class Submissions:
         """The answers that the first requests got: whether they were scheduled is in their records."""
         found = await self._records.get_many([replay.id for replay in replays]) if replays else {}
         return [
-            replace(replay, state=TaskState.SCHEDULED)
+            msgspec.structs.replace(replay, state=TaskState.SCHEDULED)
             if (record := found.get(replay.id)) is not None and record.eta is not None
             else replay
             for replay in replays
@@ -187,11 +187,6 @@ def settle(task: NewTask, outcome: Outcome) -> SubmittedTask | ConflictError:
         created_at=created_at_of(outcome.record_id),
         replayed=True,
     )
-
-
-def created_at_of(task_id: UUID) -> datetime:
-    """The time inside a UUIDv7, in milliseconds."""
-    return datetime.fromtimestamp((task_id.int >> 80) / 1000, UTC)
 
 
 def check_abilities(queue: KnownQueue, timeout_seconds: float | None) -> None:
