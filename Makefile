@@ -32,6 +32,7 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python hack/generate_wire.py --check
 	$(BIN)/python hack/generate_crd.py --check
+	$(BIN)/python hack/generate_sync_client.py --check
 	$(BIN)/python hack/generate_reference.py --check
 	$(BIN)/codespell -q 3 --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
 
@@ -42,6 +43,7 @@ format: bootstrap ## format and fix what the linter can fix
 generate: bootstrap ## write the generated files again
 	$(BIN)/python hack/generate_wire.py
 	$(BIN)/python hack/generate_crd.py
+	$(BIN)/python hack/generate_sync_client.py
 	$(BIN)/python hack/generate_reference.py
 
 bench: services ## measure submissions, batches, workers and latency beside their peers
