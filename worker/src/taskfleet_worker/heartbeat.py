@@ -26,6 +26,7 @@ __all__ = ["Heartbeat", "open_client"]
 logger = logging.getLogger("taskfleet.worker")
 
 CATALOG_SECONDS = 30.0
+INDEX_KEPT_SECONDS = 3600.0
 # The loop turns at least every 2 s (gevent); a loop that stands longer than this is stuck.
 STUCK_SECONDS = 20.0
 POOL_NAMES = {"thread": "threads"}
@@ -61,6 +62,7 @@ class Heartbeat:
         self._stop.set()
         with contextlib.suppress(*RETRYABLE):
             self._client.delete(self._key)
+            self._client.zrem(_wire.WORKERS_INDEX_KEY, self._key)
         self._client.close()
 
     def _run(self) -> None:
@@ -80,11 +82,12 @@ class Heartbeat:
         settings = self._settings
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(self._key, json.dumps(self.build()), ex=_wire.HEARTBEAT_TTL_SECONDS)
+        pipeline.zadd(_wire.WORKERS_INDEX_KEY, {self._key: time.time()})
         if settings.pod_uid:
             pipeline.exists(_wire.FENCE_KEY_PREFIX + settings.pod_uid)
         answers = pipeline.execute()
         if settings.pod_uid:
-            self._drain.set_fenced(bool(answers[1]))
+            self._drain.set_fenced(bool(answers[-1]))
         if self._catalog and time.monotonic() - self._catalog_at > CATALOG_SECONDS:
             self._announce_catalog()
 
@@ -93,6 +96,8 @@ class Heartbeat:
         pipeline = self._client.pipeline(transaction=True)
         pipeline.delete(key)
         pipeline.hset(key, mapping=self._catalog)
+        # Workers that were killed leave their entry behind.
+        pipeline.zremrangebyscore(_wire.WORKERS_INDEX_KEY, "-inf", time.time() - INDEX_KEPT_SECONDS)
         pipeline.execute()
         self._catalog_at = time.monotonic()
 
