@@ -76,6 +76,8 @@ class Bench:
             task_default_routing_key=self.queue,
             worker_detect_quorum_queues=False,
         )
+        # Results are asked for where a test wants them; sending alone needs no subscription.
+        app.backend.on_task_call = lambda producer, task_id: None
         return app
 
     def _declare(self) -> None:

@@ -3,36 +3,97 @@
 import json
 import os
 import signal
+from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 from tests.integration.worker.harness import Bench, is_alive, wait_dead
+from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.waiting import eventually_sync
 
 from taskfleet_worker import _wire
 
-POOLS = ["prefork", "threads", "gevent", "solo"]
+
+@pytest.fixture(scope="module")
+def busy(
+    request: pytest.FixtureRequest, rabbitmq43: RabbitMQ, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    """A queue with one worker of the pool in question; the last test of each pool makes it leave."""
+    made = Bench(rabbitmq43, valkey, tmp_path_factory.mktemp(request.param))
+    try:
+        made.start_worker(request.param, 3 if request.param == "threads" else 1, pod_uid=f"pod-{request.param}")
+        yield made
+    finally:
+        made.close()
 
 
-@pytest.mark.parametrize("pool", POOLS)
-def test_a_leaving_worker_finishes_its_task_and_takes_no_other(bench: Bench, pool: str) -> None:
-    worker = bench.start_worker(pool, 1)
+@pytest.mark.parametrize("busy", ["prefork", "gevent"], indirect=True)
+def test_a_fenced_worker_takes_nothing_until_the_fence_is_gone(busy: Bench) -> None:
+    (worker,) = busy.workers
+    key = _wire.FENCE_KEY_PREFIX + (worker.heartbeat() or {})["pod_uid"]
+    busy.redis.set(key, "1", ex=60)
+    eventually_sync(lambda: (worker.heartbeat() or {}).get("consuming") is False, 20)
+    eventually_sync(lambda: "fenced" in worker.log(), 20)
+    task_id = busy.send("noop")
+    eventually_sync(lambda: busy.depth() == 1, 20)
+    assert busy.live(task_id) == {}
+    busy.redis.delete(key)
+    assert busy.final(task_id)["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("busy", ["threads"], indirect=True)
+def test_heartbeat_catalog_health_file_and_logs(busy: Bench) -> None:
+    (worker,) = busy.workers
+    done, name = busy.send("add", 1, 2), uuid4().hex
+    busy.final(done)
+    held = busy.send("hold", name)
+    eventually_sync(lambda: (worker.heartbeat() or {}).get("busy") == 1, 20)
+    beat = worker.heartbeat() or {}
+    expected = {
+        "schema": 1,
+        "queue": busy.queue,
+        "host": worker.host,
+        "pool": "threads",
+        "slots": 3,
+        "consuming": True,
+    }
+    assert expected.items() <= beat.items()
+    assert (beat["tasks"], beat["completed"], beat["failed"]) == ([held], 1, 0)
+    assert beat["pid"] == worker.process.pid
+    indexed = busy.redis.zscore(_wire.WORKERS_INDEX_KEY, f"{_wire.WORKER_KEY_PREFIX}{busy.queue}:{worker.host}")
+    assert indexed >= beat["at"] - 2
+    catalog = busy.redis.hgetall(_wire.CATALOG_KEY_PREFIX + busy.queue)
+    schema = json.loads(catalog["everything.add"])
+    assert schema["required"] == ["x"]
+    assert schema["properties"]["y"] == {"type": "integer", "default": 1}
+    assert not [task for task in catalog if task.startswith("celery.")]
+    before = worker.health_file.stat().st_mtime
+    eventually_sync(lambda: worker.health_file.stat().st_mtime > before, 20)
+    busy.touch(name)
+    busy.final(held)
+    lines = [json.loads(line) for line in worker.log().splitlines() if line.startswith("{")]
+    assert any(line.get("task_id") == done and line["queue"] == busy.queue for line in lines)
+
+
+@pytest.mark.parametrize("busy", ["prefork", "threads", "gevent", "solo"], indirect=True)
+def test_a_leaving_worker_finishes_its_task_and_takes_no_other(busy: Bench) -> None:
+    (worker,) = busy.workers
     running, other = uuid4().hex, uuid4().hex
-    task_id = bench.send("hold", running)
-    eventually_sync(lambda: bench.trace(running + ".started"), 20)
+    task_id = busy.send("hold", running)
+    eventually_sync(lambda: busy.trace(running + ".started"), 20)
     os.kill(worker.process.pid, signal.SIGTERM)
-    if pool != "solo":
+    if (worker.heartbeat() or {})["pool"] != "solo":
         eventually_sync(lambda: (worker.heartbeat() or {}).get("consuming") is False, 20)
         eventually_sync(lambda: "leaving" in worker.log(), 20)
-    later = bench.send("note", other)
+    later = busy.send("note", other)
     eventually_sync(lambda: (worker.heartbeat() or {}).get("tasks") == [task_id], 20)
-    bench.touch(running)
+    busy.touch(running)
     assert wait_dead(worker.process) == 0
-    assert bench.final(task_id)["result"] == "released"
-    eventually_sync(lambda: bench.depth() == 1, 20)
-    assert (bench.live(later), bench.trace(other)) == ({}, [])
+    assert busy.final(task_id)["result"] == "released"
+    eventually_sync(lambda: busy.depth() == 1, 20)
+    assert (busy.live(later), busy.trace(other)) == ({}, [])
     assert worker.heartbeat() is None
-    assert "redelivered" not in bench.live(task_id)
+    assert "redelivered" not in busy.live(task_id)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
@@ -57,52 +118,6 @@ def test_what_outlasts_the_grace_period_is_handed_back_once(bench: Bench, pool: 
     assert (event["state"], event["redelivered"]) == ("succeeded", True)
     eventually_sync(bench.is_drained, 20)
     assert len(bench.trace(name + ".started")) == 2
-
-
-@pytest.mark.parametrize("pool", ["prefork", "gevent"])
-def test_a_fenced_worker_takes_nothing_until_the_fence_is_gone(bench: Bench, pool: str) -> None:
-    worker = bench.start_worker(pool, 1, pod_uid="pod-1")
-    key = _wire.FENCE_KEY_PREFIX + "pod-1"
-    bench.redis.set(key, "1", ex=30)
-    eventually_sync(lambda: (worker.heartbeat() or {}).get("consuming") is False, 20)
-    eventually_sync(lambda: "fenced" in worker.log(), 20)
-    task_id = bench.send("noop")
-    eventually_sync(lambda: bench.depth() == 1, 20)
-    assert bench.live(task_id) == {}
-    bench.redis.delete(key)
-    assert bench.final(task_id)["state"] == "succeeded"
-    assert (worker.heartbeat() or {})["pod_uid"] == "pod-1"
-
-
-def test_heartbeat_catalog_health_file_and_logs(bench: Bench) -> None:
-    worker = bench.start_worker("threads", 3, max_task_seconds=60)
-    done, name = bench.send("add", 1, 2), uuid4().hex
-    bench.final(done)
-    held = bench.send("hold", name)
-    eventually_sync(lambda: (worker.heartbeat() or {}).get("busy") == 1, 20)
-    beat = worker.heartbeat() or {}
-    expected = {
-        "schema": 1,
-        "queue": bench.queue,
-        "host": worker.host,
-        "pool": "threads",
-        "slots": 3,
-        "consuming": True,
-    }
-    assert expected.items() <= beat.items()
-    assert (beat["tasks"], beat["completed"], beat["failed"]) == ([held], 1, 0)
-    assert beat["pid"] == worker.process.pid
-    catalog = bench.redis.hgetall(_wire.CATALOG_KEY_PREFIX + bench.queue)
-    schema = json.loads(catalog["everything.add"])
-    assert schema["required"] == ["x"]
-    assert schema["properties"]["y"] == {"type": "integer", "default": 1}
-    assert not [task for task in catalog if task.startswith("celery.")]
-    before = worker.health_file.stat().st_mtime
-    eventually_sync(lambda: worker.health_file.stat().st_mtime > before, 20)
-    bench.touch(name)
-    bench.final(held)
-    lines = [json.loads(line) for line in worker.log().splitlines() if line.startswith("{")]
-    assert any(line.get("task_id") == done and line["queue"] == bench.queue for line in lines)
 
 
 def test_an_app_with_a_backend_of_its_own_is_refused_by_name(bench: Bench) -> None:

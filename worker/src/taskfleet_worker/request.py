@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ hooks = Hooks()
 class _RequestMixin:
     """Goes in front of whatever request class a task uses."""
 
+    # Set once the fate of the message is decided and only waits for the record.
+    _taskfleet_decided = False
+    # Acknowledgements kept while Celery handles a failure.
+    _taskfleet_held: list[Callable[[], Any]] | None = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         info = self._delivery_info  # type: ignore[attr-defined]
@@ -79,25 +85,42 @@ class _RequestMixin:
 
     def acknowledge(self) -> None:
         """Acknowledge once every change of the task that this process reported is recorded."""
-        if self.acknowledged:  # type: ignore[attr-defined]
+        if self.acknowledged or self._taskfleet_decided:  # type: ignore[attr-defined]
             return
-        if reporting.defer_until_recorded(self.id, super().acknowledge):  # type: ignore[misc,attr-defined]
+        if self._settle_later(super().acknowledge):  # type: ignore[misc]
             return
+        self._count()
+        super().acknowledge()  # type: ignore[misc]
+        self._wake()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Give the message back, or drop it once that is recorded."""
+        drop = super().reject  # type: ignore[misc]
+        if self._taskfleet_decided or (not requeue and self._settle_later(lambda: drop(False))):
+            return
+        drop(requeue)
+        self._wake()
+
+    def _count(self) -> None:
         counters, started = hooks.counters, self.time_start  # type: ignore[attr-defined]
         counters.completed += 1
         if started:
             counters.runtime_seconds_sum += time.time() - started
-        super().acknowledge()  # type: ignore[misc]
+
+    def _wake(self) -> None:
         if hooks.wake_loop is not None:
             hooks.wake_loop()
 
-    def reject(self, requeue: bool = False) -> None:
-        """Give the message back, or drop it once that is recorded."""
-        if not requeue and reporting.defer_until_recorded(self.id, lambda: super(_RequestMixin, self).reject(False)):  # type: ignore[misc,attr-defined]
-            return
-        super().reject(requeue)  # type: ignore[misc]
-        if hooks.wake_loop is not None:
-            hooks.wake_loop()
+    def _settle_later(self, settle: Callable[[], Any]) -> bool:
+        """Whether the fate of the message is decided now and told to the broker later."""
+        if self._taskfleet_held is not None:
+            self._taskfleet_held.append(settle)
+            return True
+        if reporting.defer_until_recorded(self.id, settle):  # type: ignore[attr-defined]
+            # Celery goes on deciding: a process killed for its time limit is also reported as lost, and would requeue.
+            self._taskfleet_decided = True
+            return True
+        return False
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Report what the pool did not: Ignore and a Reject that drops the message."""
@@ -111,7 +134,17 @@ class _RequestMixin:
                 self._report(_wire.FAILED, exc, exc_info)
         elif isinstance(exc, Ignore) and not isinstance(exc, AlreadyDone) and str(exc) != REPLACED:
             self._report(_wire.SUCCEEDED, None, None)
-        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)  # type: ignore[misc]
+        # Celery acknowledges first and marks the failure afterwards: hold the one until the other is done.
+        self._taskfleet_held = []
+        try:
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)  # type: ignore[misc]
+        finally:
+            held, self._taskfleet_held = self._taskfleet_held, None
+            for settle in held[:1]:
+                if not self._settle_later(settle):
+                    self._count()
+                    settle()
+                    self._wake()
 
     def _report(self, state: str, exc: BaseException | None, exc_info: Any) -> None:
         backend = self.task.backend  # type: ignore[attr-defined]
