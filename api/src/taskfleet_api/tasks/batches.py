@@ -13,7 +13,7 @@ from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.json_text import is_too_deep, parse_value
 from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
 from taskfleet_api.tasks.parsing import FastTask, build_fast_submission, parse_precise_item
-from taskfleet_api.tasks.rendering import submitted_document
+from taskfleet_api.tasks.rendering import render_submitted
 from taskfleet_core.errors import FieldError, InvalidInputError, TaskfleetError
 
 __all__ = ["BatchHeaders", "build_batch_answer", "parse_batch", "prefix_pointers", "split_array", "split_lines"]
@@ -120,10 +120,10 @@ def build_batch_answer(settled: Sequence[SubmittedTask | TaskfleetError]) -> dic
     return {"accepted": accepted, "refused": len(items) - accepted, "items": items}
 
 
-def _build_item(outcome: SubmittedTask | TaskfleetError) -> dict[str, Any]:
+def _build_item(outcome: SubmittedTask | TaskfleetError) -> msgspec.Raw | dict[str, Any]:
     if isinstance(outcome, SubmittedTask):
-        document = {"status": 202} | submitted_document(outcome)
-        return document | {"replayed": True} if outcome.replayed else document
+        start = b'{"status":202,"replayed":true,' if outcome.replayed else b'{"status":202,'
+        return msgspec.Raw(start + render_submitted(outcome)[1:])
     problem = build_problem(outcome)
     return {"status": problem.kind.status, "problem": problem.build_document()}
 

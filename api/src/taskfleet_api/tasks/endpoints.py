@@ -1,6 +1,7 @@
 """`/api/v1/tasks`."""
 
 import hashlib
+from collections import Counter as Tally
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated
@@ -212,9 +213,10 @@ async def submit_batch(
     )
     parsed = await parse_batch(items, headers, body, settings)
     settled = await services.submissions.submit_many(parsed, atomic=atomic, one_key=headers.idempotency_key is not None)
-    for outcome in settled:
-        if isinstance(outcome, SubmittedTask):
-            count_submission(outcome)
+    for (queue, replayed), count in Tally(
+        (outcome.queue, outcome.replayed) for outcome in settled if isinstance(outcome, SubmittedTask)
+    ).items():
+        _get_counter(queue, "replayed" if replayed else "accepted").inc(count)
     return _answer_batch(settled, atomic)
 
 

@@ -25,7 +25,7 @@ ANONYMOUS = "anonymous"
 NAMES_SHOWN = 20
 
 
-class NewSubmission(msgspec.Struct, frozen=True, kw_only=True):
+class NewSubmission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A task as a caller wants it. JSON stays the caller's own text; it must be valid JSON of the right kind.
 
     A Struct, not a dataclass: one is made per request and a frozen dataclass of this size takes ten times as long.
@@ -51,7 +51,7 @@ class NewSubmission(msgspec.Struct, frozen=True, kw_only=True):
     body_hash: bytes | None = None
 
 
-class SubmittedTask(msgspec.Struct, frozen=True, kw_only=True):
+class SubmittedTask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the first answer of a submission says."""
 
     id: UUID

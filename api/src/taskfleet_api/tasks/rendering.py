@@ -44,18 +44,6 @@ def render_page(page: Page) -> bytes:
     return _encode({"items": [task_document(record) for record in page.items], "next_cursor": page.next_cursor})
 
 
-def submitted_document(submitted: SubmittedTask) -> dict[str, Any]:
-    """The members of an accepted task."""
-    return {
-        "id": str(submitted.id),
-        "state": submitted.state.value,
-        "queue": submitted.queue,
-        "task": submitted.task,
-        "attempt": submitted.attempt,
-        "created_at": submitted.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-    }
-
-
 def task_document(record: TaskRecord) -> dict[str, Any]:
     """The members of a task; JSON members are raw text for msgspec."""
     retry = record.retry
