@@ -6,12 +6,11 @@ Exit code 1 when a figure misses its bound. `--write` puts the table into docs/b
 import argparse
 import sys
 
-from benchmarks.figures import PLACEHOLDERS, Figure, build_table, describe_machine, say
-from benchmarks.servers import ROOT, bench_stack
+from benchmarks.figures import Figure, build_table, describe_machine, say, write_page
+from benchmarks.servers import bench_stack
 from benchmarks.submissions import measure_batches, measure_single
 from benchmarks.workers import measure_latency, measure_memory, measure_workers
 
-PAGE = ROOT / "docs" / "benchmarks.md"
 PARTS = ("single", "batch", "worker", "latency", "memory")
 
 
@@ -27,7 +26,7 @@ def main() -> int:
     table = f"{machine}\n\n{build_table(figures)}"
     print(f"\n{table}")
     if options.write:
-        write_page(table, options.rounds)
+        write_page("measured", f"`python -m benchmarks --rounds {options.rounds}`, {table}")
     return 1 if any(figure.is_met is False for figure in figures) else 0
 
 
@@ -47,16 +46,6 @@ def measure(parts: "list[str] | tuple[str, ...]", rounds: int) -> list[Figure]:
         if "worker" in parts:
             figures += measure_workers(stack, rounds)
     return figures
-
-
-def write_page(table: str, rounds: int) -> None:
-    """Replace what stands between the placeholders of docs/benchmarks.md."""
-    text = PAGE.read_text()
-    begin, end = PLACEHOLDERS
-    head, rest = text.split(begin, 1)
-    tail = rest.split(end, 1)[1]
-    PAGE.write_text(f"{head}{begin}\n`python -m benchmarks --rounds {rounds}`, {table}\n{end}{tail}")
-    say(f"written to {PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["Figure", "build_table", "describe_machine", "say"]
+__all__ = ["Figure", "build_table", "describe_machine", "say", "write_page"]
 
-PLACEHOLDERS = "<!-- measured -->", "<!-- end of measured -->"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,14 @@ def describe_machine() -> str:
         f"{day}, {os.cpu_count()} cores ({cpu}), {memory_gib:.0f} GiB, Python {platform.python_version()}; "
         f"load average before the run {load}. Servers, load generator and workers share these cores."
     )
+
+
+def write_page(section: str, text: str) -> None:
+    """Replace what stands between the marks of a section of docs/benchmarks.md."""
+    begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
+    head, rest = PAGE.read_text().split(begin, 1)
+    PAGE.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
+    say(f"written to {PAGE.name}")
 
 
 def say(text: str) -> None:

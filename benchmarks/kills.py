@@ -10,16 +10,21 @@ import time
 from tests.support.kills import SCENARIOS, kill_stack
 from tests.support.ledger import Account, Cause
 
-from benchmarks.figures import describe_machine, say
+from benchmarks.figures import describe_machine, say, write_page
 
 TASKS = 2_000
 SETTLE_SECONDS = 180
+HEAD = (
+    "| Kill | Accepted | Lost | Final states | Duplicate runs and their causes | Refused | Seconds |\n"
+    "|---|--:|--:|---|---|--:|--:|"
+)
 
 
 def main() -> int:
     """Run every scenario on one stack and print one table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
     parser.add_argument("--tasks", type=int, default=TASKS, help=f"accepted tasks per kill (default {TASKS})")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     options = parser.parse_args()
     machine = describe_machine()
     rows, failed = [], False
@@ -32,10 +37,10 @@ def main() -> int:
             say(f"{scenario.name}: {account} ({seconds:.0f} s, {load.refused} submissions refused)")
             rows.append(_row(scenario.name, account, load.refused, seconds))
             failed = failed or bool(account.lost or account.untold or account.duplicates.get(Cause.UNEXPLAINED))
-    print(f"\n{machine}\n")
-    print("| Kill | Accepted | Lost | Final states | Duplicate runs and their causes | Refused | Seconds |")
-    print("|---|--:|--:|---|---|--:|--:|")
-    print("\n".join(rows))
+    table = "\n".join([HEAD, *rows])
+    print(f"\n{machine}\n\n{table}")
+    if options.write:
+        write_page("kills", f"`python -m benchmarks.kills --tasks {options.tasks}`, {machine}\n\n{table}")
     return 1 if failed else 0
 
 

@@ -83,6 +83,14 @@ def test_remote_control_answers(producer: Celery, stack: Stack, jobs: str) -> No
     assert any("jobs.add" in tasks for tasks in (inspect.registered() or {}).values())
 
 
+def test_a_celery_revoke_ends_a_task_that_was_submitted_over_http(api: TaskApi, producer: Celery, jobs: str) -> None:
+    task = api.submit(jobs, "jobs.sleep", 30)
+    api.wait(task["id"], "running")
+    producer.control.revoke(task["id"], terminate=True)
+
+    assert api.wait(task["id"], timeout_seconds=15)["state"] == "cancelled"
+
+
 def test_flower_sees_the_workers_and_their_tasks(api: TaskApi, stack: Stack, jobs: str) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
