@@ -125,6 +125,15 @@ def resident_mib(pid: int) -> tuple[float, float]:
     return found["Rss"], found["Pss"]
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and its children so far."""
+    ticks = 0
+    for each in descendants(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def descendants(pid: int) -> list[int]:
     """The process and all its children."""
     found = [pid]

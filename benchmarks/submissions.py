@@ -14,6 +14,7 @@ from benchmarks.load import LoadResult, run_load
 from benchmarks.servers import (
     BENCH_QUEUE,
     Broker,
+    cpu_seconds,
     forget_records,
     run_sql,
     start_peer,
@@ -34,6 +35,7 @@ class _Side:
     key: str
     url: str
     queue: str
+    pid: int
     settle: Callable[[], None]
 
 
@@ -41,6 +43,7 @@ class _Side:
 class _Round:
     rate: float
     load: LoadResult
+    cpu_microseconds: float
 
 
 def measure_single(stack: Stack, rounds: int) -> list[Figure]:
@@ -50,9 +53,15 @@ def measure_single(stack: Stack, rounds: int) -> list[Figure]:
     delay_url, delay = start_peer(stack, "delay", "peer-delay")
     recorded_url, recorded = start_peer(stack, "recorded", "peer-recorded", PEER_DATABASE_URL=database)
     sides = [
-        _Side("ours", f"{stack.base_url}{API_PREFIX}/tasks", BENCH_QUEUE, lambda: wait_published(stack)),
-        _Side("a", delay_url, "peer-delay", lambda: None),
-        _Side("b", recorded_url, "peer-recorded", lambda: None),
+        _Side(
+            "ours",
+            f"{stack.base_url}{API_PREFIX}/tasks",
+            BENCH_QUEUE,
+            stack.api_process().pid,
+            lambda: wait_published(stack),
+        ),
+        _Side("a", delay_url, "peer-delay", delay.pid, lambda: None),
+        _Side("b", recorded_url, "peer-recorded", recorded.pid, lambda: None),
     ]
     seen: dict[str, list[_Round]] = {side.key: [] for side in sides}
     try:
@@ -73,10 +82,12 @@ def measure_single(stack: Stack, rounds: int) -> list[Figure]:
 def _run_round(stack: Stack, broker: Broker, side: _Side, seconds: float) -> _Round:
     """Load one side; the clock stops when what was accepted is in the queue, and the queue's count is checked."""
     body = json.dumps({"queue": side.queue, "task": "jobs.add", "args": [1, 2], "kwargs": {}})
+    used = cpu_seconds(side.pid)
     load = run_load(side.url, body, seconds=seconds, connections=CONNECTIONS)
     over = time.perf_counter()
     side.settle()
     settling = time.perf_counter() - over
+    used = cpu_seconds(side.pid) - used
     if load.failures:
         raise SystemExit(f"{side.key}: {load.failures} of {load.requests} submissions failed")
     in_queue = _settled_count(broker, side.queue)
@@ -84,7 +95,7 @@ def _run_round(stack: Stack, broker: Broker, side: _Side, seconds: float) -> _Ro
         raise SystemExit(f"{side.key}: {load.accepted} accepted and only {in_queue} in the queue")
     broker.purge(side.queue)
     forget_records(stack)
-    return _Round(load.accepted / (load.seconds + settling), load)
+    return _Round(load.accepted / (load.seconds + settling), load, used / load.accepted * 1e6)
 
 
 def _settled_count(broker: Broker, queue: str) -> int:
@@ -107,6 +118,9 @@ def _single_figures(seen: dict[str, list[_Round]]) -> list[Figure]:
         ratios = [own / other.rate for own, other in zip(ours, seen[key], strict=True)]
         figures.append(Figure(f"Ratio to peer ({key})", "times", ratios, at_least=bound, digits=1))
     for key, name in (("ours", "Taskfleet"), ("a", "peer (a)"), ("b", "peer (b)")):
+        figures.append(
+            Figure(f"Server's CPU per task, {name}", "µs", [r.cpu_microseconds for r in seen[key]], note="API alone")
+        )
         figures.append(Figure(f"Answer p50, {name}", "ms", [r.load.p50_ms for r in seen[key]], digits=1))
         figures.append(Figure(f"Answer p99, {name}", "ms", [r.load.p99_ms for r in seen[key]], digits=1))
     return figures
