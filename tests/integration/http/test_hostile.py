@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from tests.support.stack import Stack
+from tests.support.waiting import eventually_sync
 
 URL = "/api/v1/tasks"
 GOOD = {"queue": "jobs", "task": "jobs.add"}
@@ -119,3 +120,4 @@ def test_a_client_that_leaves_early_harms_nobody(served: Stack, client: httpx.Cl
     for _ in range(20):
         with client.stream("GET", f"{URL}/{task_id}/events") as stream:
             assert next(stream.iter_lines()) == "retry: 1000"
+    eventually_sync(lambda: 'taskfleet_api_streams{kind="events"} 0.0' in client.get("/metrics").text)
