@@ -41,6 +41,22 @@ def test_a_running_task_is_stopped_only_with_terminate(api: TaskApi, jobs: str) 
     assert api.run(jobs, "jobs.add", 2, 2)["result"] == 4
 
 
+def test_a_cancelled_task_runs_when_it_is_retried(api: TaskApi, stack: Stack, idle_queue: str, ledger: str) -> None:
+    """Neither a worker that heard of the cancellation nor one that starts later may refuse the new attempt."""
+    task = api.submit(idle_queue, "jobs.record", ledger)
+    api.wait(task["id"], "queued")
+    assert api.request("DELETE", f"/tasks/{task['id']}").status_code in (200, 202)
+    assert api.wait(task["id"])["state"] == "cancelled"
+    stack.start_worker(idle_queue)
+    after = api.submit(idle_queue, "jobs.record", ledger)
+    api.wait(after["id"], "succeeded")
+
+    assert api.request("POST", f"/tasks/{task['id']}:retry").status_code in (200, 202)
+    record = api.wait(task["id"], "succeeded")
+    assert record["attempt"] == 2
+    assert [run.id for run in read_ledger(Path(ledger))] == [after["id"], task["id"]]
+
+
 def test_a_finished_task_cannot_be_cancelled(api: TaskApi, jobs: str) -> None:
     record = api.run(jobs, "jobs.add", 1, 1)
 

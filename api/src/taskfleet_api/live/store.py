@@ -153,6 +153,11 @@ class LiveStore:
             pipe.publish(wire.CONTROL_CHANNEL_PREFIX + queue, message)
             await pipe.execute()
 
+    async def readmit(self, queue: str, task_ids: Sequence[str]) -> None:
+        """Take cancellations back: a new attempt of these tasks shall run."""
+        async with self._limit(f"readmitting {len(task_ids)} tasks"):
+            await self._client.zrem(wire.CANCELLED_KEY_PREFIX + queue, *task_ids)
+
     async def wake(self, queue: str) -> None:
         """Hint that `queue` got a message while it has no workers."""
         async with self._limit(f"waking queue {queue}"):

@@ -113,11 +113,23 @@ class Tasks:
     async def start_attempts(self, ids: Sequence[UUID]) -> Sequence[TaskRecord]:
         """Start the next attempt of those that ended badly, and say so to their readers."""
         started = await self._records.start_attempt(ids, datetime.now(UTC))
+        await self._readmit(started)
         self._dispatcher.offer(started)
         for record in started:
             if not await self._announce(record):
                 break
         return started
+
+    async def _readmit(self, started: Sequence[TaskRecord]) -> None:
+        """Before a new attempt is published: a worker that still knows of a cancellation would not run it."""
+        queues: dict[str, list[str]] = {}
+        for record in started:
+            queues.setdefault(record.queue, []).append(str(record.id))
+        try:
+            for queue, ids in queues.items():
+                await self._live.readmit(queue, ids)
+        except StoreUnavailableError:
+            log.warning("readmission_lost", tasks=len(started))
 
     async def _overlay_all(self, records: Sequence[TaskRecord]) -> Sequence[TaskRecord]:
         open_ids = [str(record.id) for record in records if not record.state.is_final]
