@@ -1,5 +1,6 @@
 """The three brokers behind one harness, so that one suite holds for all."""
 
+import asyncio
 import contextlib
 import json
 import uuid
@@ -15,6 +16,7 @@ from taskfleet_api.brokers import Message, build_message
 from taskfleet_api.brokers.redis_publisher import build_list_key
 
 EMPTY_READS = 3
+REGISTER_DELAY_SECONDS = 6.0
 
 
 @dataclass
@@ -69,8 +71,14 @@ class Broker:
         with Connection(self.url) as connection, connection.channel() as channel:
             return bool(channel.queue_declare(queue, passive=True).message_count)
 
-    def read_ids(self, queue: str) -> list[str]:
-        """The task ids of everything in the queue, oldest first, quickly: for thousands."""
+    async def settle(self) -> None:
+        """Give a new queue time to get onto the disk: RabbitMQ writes the register of its quorum queues with a delay of
+        3 s, and after a kill -9 it knows nothing of what a younger queue held, confirmed or not."""
+        if not isinstance(self.server, Valkey):
+            await asyncio.sleep(REGISTER_DELAY_SECONDS)
+
+    def read_ids(self, queue: str, lull_seconds: float = 0.5) -> list[str]:
+        """The task ids of everything in the queue, oldest first, until nothing has come for a while; for thousands."""
         if isinstance(self.server, Valkey):
             with Redis.from_url(self.url) as redis:
                 found = redis.lrange(build_list_key(queue, None), 0, -1)
@@ -82,10 +90,11 @@ class Broker:
             def take(message: Any) -> None:
                 ids.append(message.headers["id"])
 
-            consumer = Consumer(channel, [bound], no_ack=True, on_message=take, auto_declare=False)
+            # Nothing is acknowledged: what is still on its way when the reading ends goes back to the queue.
+            consumer = Consumer(channel, [bound], on_message=take, auto_declare=False)
             with consumer, contextlib.suppress(TimeoutError):
                 while True:
-                    connection.drain_events(timeout=0.5)
+                    connection.drain_events(timeout=lull_seconds)
         return ids
 
 

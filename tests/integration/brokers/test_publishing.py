@@ -105,6 +105,7 @@ async def test_a_broker_killed_in_mid_window_leaves_no_message_without_an_outcom
     """Confirmed messages survive the kill, the others are reported; nothing hangs; the publisher comes back."""
     queue = broker.make_queue()
     messages = make_messages(queue, 30_000)
+    await broker.settle()
     async with publishing(broker.url, window=256, timeout_seconds=5) as publisher:
         assert await publisher.wait_connected(10)
         publishing_all = asyncio.create_task(publisher.publish(messages))
@@ -125,10 +126,10 @@ async def test_a_broker_killed_in_mid_window_leaves_no_message_without_an_outcom
 
     async def found_all() -> bool:
         # A queue that has just recovered may pause for longer than one reading waits.
-        found.update(await asyncio.to_thread(broker.read_ids, queue))
+        found.update(await asyncio.to_thread(broker.read_ids, queue, 3.0))
         return expected <= found
 
-    await eventually(found_all, timeout_seconds=20)
+    await eventually(found_all, timeout_seconds=40)
 
 
 async def test_a_cut_connection_fails_what_is_in_flight_and_is_made_again(broker: Broker) -> None:
