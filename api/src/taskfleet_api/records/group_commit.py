@@ -1,6 +1,7 @@
 """Group commit: submissions that arrive while a commit is under way share the next one. No timer, no added wait."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from taskfleet_api.records.model import NewTask, Outcome
 from taskfleet_api.records.store import Records
 from taskfleet_api.records.submitting import check_task
+from taskfleet_api.telemetry import histogram
 from taskfleet_core.errors import OverloadedError, TaskfleetError
 
 __all__ = ["GroupCommit"]
@@ -77,6 +79,7 @@ class GroupCommit:
 
     async def _commit(self, round_: list[_Waiting]) -> None:
         together = [task for waiting in round_ for task in waiting.tasks]
+        begun = time.perf_counter()
         try:
             outcomes = await self._records.insert_tasks(together)
         except TaskfleetError as error:
@@ -89,6 +92,8 @@ class GroupCommit:
             for waiting in round_:
                 await self._commit([waiting])
         else:
+            histogram("taskfleet_api_commit_seconds").observe(time.perf_counter() - begun)
+            histogram("taskfleet_api_commit_tasks").observe(len(together))
             _share(round_, outcomes)
 
 
