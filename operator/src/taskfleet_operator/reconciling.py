@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.events import QueueRegistration
+from taskfleet_core.registrations import build_registration
 from taskfleet_core.scaling import Decision, Memory
 from taskfleet_core.taskqueue import TaskQueue
-from taskfleet_core.wire import SCHEMA_VERSION
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.children.injection import build_injection, build_injection_name
 from taskfleet_operator.children.metadata import build_owner
@@ -238,28 +238,8 @@ class Reconciler:
         return [queue for _, queue in self._valid_items()]
 
     def _build_registration(self, queue: TaskQueue) -> QueueRegistration:
-        scaling, worker, delivery = queue.spec.scaling, queue.spec.worker, queue.spec.delivery
-        return {
-            "schema": SCHEMA_VERSION,
-            "namespace": queue.metadata.namespace,
-            "name": queue.name,
-            "queueName": queue.queue_name,
-            "uid": queue.metadata.uid or "",
-            "broker": self.settings.broker_name if queue.spec.broker is None else "secret",
-            "limits": {
-                "maxTaskSeconds": worker.max_task_seconds,
-                "pool": worker.pool,
-                "concurrency": worker.concurrency,
-                "deliveryLimit": delivery.limit,
-                "deadLetter": delivery.dead_letter,
-                "maxLength": delivery.max_length,
-                "messageTTLSeconds": delivery.message_ttl_seconds,
-                "minReplicas": scaling.min_replicas,
-                "maxReplicas": scaling.max_replicas,
-                "targetWaitSeconds": scaling.target_wait_seconds,
-            },
-            "at": time.time(),
-        }
+        broker = self.settings.broker_name if queue.spec.broker is None else "secret"
+        return build_registration(queue, time.time(), source="operator", broker=broker)
 
     async def _ensure_injection(self, queue: TaskQueue) -> None:
         namespace = queue.metadata.namespace
