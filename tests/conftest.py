@@ -5,14 +5,21 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes says nothing on a machine with much else to do.
+hypothesis.settings.register_profile(
+    "taskfleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("taskfleet")
 
 for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CELERY_"))]:
     del os.environ[_name]
 
 SUPPORT = Path(__file__).parent / "support"
 pytest_plugins = [
-    f"tests.support.{name}" for name in ("brokers", "databases", "stack") if (SUPPORT / f"{name}.py").exists()
+    f"tests.support.{name}" for name in ("brokers", "databases", "stack", "controlplane") if (SUPPORT / f"{name}.py").exists()
 ]
 
 

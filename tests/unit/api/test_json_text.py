@@ -62,6 +62,28 @@ def test_what_a_worker_could_not_read_is_refused(text: bytes, detail: str) -> No
     assert detail in refused.value.errors[0].detail
 
 
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        (b'"\\u0000"', "#/args"),
+        (b'[1, {"a": ["b", "c\\u0000"]}]', "#/args/1/a/1"),
+        (b'{"a/b": {"~": "\\u0000"}}', "#/args/a~1b/~0"),
+        (b'{"a": {"\\u0000b": 1}}', "#/args/a"),
+        (b'{"a": "\\u0000", "a": 1}', "#/args/a"),
+        (b'"\\\\\\u0000"', "#/args"),
+    ],
+)
+def test_a_nul_character_is_refused_and_pointed_at(text: bytes, pointer: str) -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        parse_value(text, "#/args")
+    assert refused.value.errors[0].pointer == pointer
+    assert "NUL" in refused.value.errors[0].detail
+
+
+def test_a_backslash_before_u0000_is_no_nul_character() -> None:
+    assert parse_value(b'["\\\\u0000"]', "#/args") == ["\\u0000"]
+
+
 @pytest.mark.parametrize("text", [b"NaN", b"[Infinity]", b"-Infinity", b"{", b"", b"'a'", b"\xff", b'"\x00"', b"01"])
 def test_what_is_not_json_is_malformed(text: bytes) -> None:
     with pytest.raises(MalformedBodyError):

@@ -12,11 +12,19 @@ from pydantic import ValidationError
 from taskfleet_api.records.labels import build_labels
 from taskfleet_api.records.model import RetryPolicy
 from taskfleet_api.tasks import schemas
-from taskfleet_api.tasks.json_text import is_too_deep, parse_members, parse_value
+from taskfleet_api.tasks.json_text import escape_pointer, is_too_deep, may_hold_nul, parse_members, parse_value
 from taskfleet_api.tasks.model import NewSubmission
 from taskfleet_core.errors import FieldError, InvalidInputError
 
-__all__ = ["FastItem", "FastTask", "build_fast_submission", "parse_fast", "parse_precise", "parse_precise_item"]
+__all__ = [
+    "FastItem",
+    "FastTask",
+    "build_fast_submission",
+    "escape_pointer",
+    "parse_fast",
+    "parse_precise",
+    "parse_precise_item",
+]
 
 _NULL = msgspec.Raw(b"null")
 _EMPTY_ARRAY = msgspec.Raw(b"[]")
@@ -74,6 +82,8 @@ def build_fast_submission(item: FastTask, values: dict[str, Any]) -> NewSubmissi
     if args[:1] != b"[" or kwargs[:1] != b"{" or not item.task.isprintable() or not item.queue.isprintable():
         return None
     if metadata is not None and not isinstance(metadata, dict):
+        return None
+    if may_hold_nul(args) or may_hold_nul(kwargs) or (metadata is not None and may_hold_nul(bytes(item.metadata))):
         return None
     return NewSubmission(
         queue=item.queue,
@@ -156,8 +166,3 @@ def describe_finding(kind: str, message: str) -> str:
 def join_pointer(pointer: str, location: tuple[Any, ...]) -> str:
     """A JSON pointer below another one."""
     return pointer + "".join(f"/{escape_pointer(str(part))}" for part in location)
-
-
-def escape_pointer(part: str) -> str:
-    """One part of a JSON pointer (RFC 6901)."""
-    return part.replace("~", "~0").replace("/", "~1")
