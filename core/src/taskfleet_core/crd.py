@@ -8,7 +8,16 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from taskfleet_core.taskqueue import GROUP, KIND, NAME_MAX_LENGTH, Rule, TaskQueue, TaskQueueSpec, TaskQueueStatus
+from taskfleet_core.taskqueue import (
+    GROUP,
+    KIND,
+    NAME_MAX_LENGTH,
+    OBJECT_NAME_PATTERN,
+    Rule,
+    TaskQueue,
+    TaskQueueSpec,
+    TaskQueueStatus,
+)
 
 __all__ = ["build_crd"]
 
@@ -95,7 +104,7 @@ def _build_root() -> dict[str, Any]:
     ]
     spec["properties"]["worker"]["required"].append("image")  # optional only where the app runs as a process
     spec["properties"]["worker"]["properties"]["image"].pop("nullable")
-    status = _build_model(TaskQueueStatus)
+    status = _widen(_build_model(TaskQueueStatus))
     status["description"] = _describe(TaskQueue, "status")
     return {
         "type": "object",
@@ -113,9 +122,30 @@ def _build_root() -> dict[str, Any]:
                 "rule": f"size(self.metadata.name) <= {NAME_MAX_LENGTH}",
                 "message": f"metadata.name must have at most {NAME_MAX_LENGTH} characters: "
                 "the names of the children are made from it",
-            }
+            },
+            {
+                "rule": f"self.metadata.name.matches('{OBJECT_NAME_PATTERN}')",
+                "message": "metadata.name must be of lower-case letters, digits and inner dashes, without dots: "
+                "it becomes a label and the queue's name",
+            },
         ],
     }
+
+
+def _widen(schema: dict[str, Any]) -> dict[str, Any]:
+    """The status has no rules whose cost needs bounds, and a message that is cut or refused helps nobody."""
+    kind = schema.get("type")
+    if kind == "integer":
+        schema["format"] = "int64"
+    elif kind == "string":
+        schema.pop("maxLength", None)
+    for name, child in schema.get("properties", {}).items():
+        if name.endswith("Time"):
+            child["format"] = "date-time"
+        _widen(child)
+    if "items" in schema:
+        _widen(schema["items"])
+    return schema
 
 
 def _describe(model: type[BaseModel], field: str) -> str:
@@ -188,8 +218,17 @@ def _kept(node: dict[str, Any]) -> dict[str, Any]:
     if "exclusiveMinimum" in node:
         result |= {"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True}
     if "description" in result:
-        result["description"] = " ".join(result["description"].split())
+        text = " ".join(result["description"].split())
+        result["description"] = _add_default(text, result.get("default"))
     return result
+
+
+def _add_default(text: str, default: Any) -> str:
+    """`kubectl explain` shows no defaults: the description tells them."""
+    if default is None or default == "" or isinstance(default, (list, dict)):
+        return text
+    value = str(default).lower() if isinstance(default, bool) else default
+    return f"{text.rstrip('.')}. Default: {value}."
 
 
 def _build_object(

@@ -99,6 +99,7 @@ class Worker(DocumentModel):
     image: str | None = Field(
         default=None,
         min_length=1,
+        max_length=1024,
         description="Container image of the Celery app. Needed on Kubernetes; local mode runs the app as a process.",
     )
     app: AppPath = Field(description="Celery application as for `celery -A`: package.module:attribute.")
@@ -149,7 +150,7 @@ class Worker(DocumentModel):
         ),
         Rule(
             "env",
-            "self.env.all(e, has(e.name))",
+            "self.env.all(e, has(e.name) && size(e.name) > 0)",
             lambda w: all(isinstance(e.get("name"), str) and e["name"] for e in w.env),
             "every entry needs a name: write {name: VARIABLE, value: text}",
         ),
