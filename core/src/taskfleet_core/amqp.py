@@ -20,6 +20,7 @@ __all__ = [
     "FRAME_OVERHEAD_BYTES",
     "AmqpSession",
     "ChannelClosedError",
+    "LoginRefusedError",
     "connect_amqp",
     "decode_method",
     "split_frames",
@@ -33,6 +34,7 @@ _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _METHOD_FRAME, _HEADER_FRAME = 1, 2
 _CONNECTION_CLOSE, _CONNECTION_CLOSE_OK, _CHANNEL_CLOSE = (10, 50), (10, 51), (20, 40)
 _BLOCKED, _UNBLOCKED = (10, 60), (10, 61)
+_REFUSALS = frozenset({403, 530})  # wrong user or password; no such virtual host, or no right to it
 
 _frame_head = struct.Struct(">BHI").unpack_from
 _method_of = struct.Struct(">HH").unpack_from
@@ -44,6 +46,10 @@ class ChannelClosedError(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code} {text}")
         self.code = code
+
+
+class LoginRefusedError(BrokerUnavailableError):
+    """The broker is there and refuses user, password or virtual host: waiting does not help."""
 
 
 class AmqpSession(asyncio.Protocol):
@@ -58,6 +64,7 @@ class AmqpSession(asyncio.Protocol):
         self.frame_max = FRAME_MAX_BYTES
         self.server_version: tuple[int, ...] = ()
         self.blocked: str | None = None
+        self.close_code: int | None = None  # of the connection, when it was the broker that closed it
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._reply: asyncio.Future[Any] | None = None
@@ -187,6 +194,7 @@ class AmqpSession(asyncio.Protocol):
     def _on_connection_close(self, payload: bytes) -> None:
         method = decode_method(payload)
         self.write(frame.marshal(commands.Connection.CloseOk(), 0))
+        self.close_code = method.reply_code
         self._end(f"{method.reply_code} {method.reply_text}")
         if self._transport is not None:
             self._transport.close()
@@ -235,7 +243,7 @@ Session = TypeVar("Session", bound=AmqpSession)
 
 
 async def connect_amqp(factory: Callable[[str], Session], address: BrokerAddress, timeout_seconds: float) -> Session:
-    """Connect and log in. Raises BrokerUnavailableError, within the time limit."""
+    """Connect and log in. Raises BrokerUnavailableError (LoginRefusedError), within the time limit."""
     loop = asyncio.get_running_loop()
     session: Session | None = None
     try:
@@ -251,6 +259,8 @@ async def connect_amqp(factory: Callable[[str], Session], address: BrokerAddress
             raise BrokerUnavailableError(f"{address.label} did not answer within {timeout_seconds} s") from error
         if isinstance(error, OSError):
             raise BrokerUnavailableError(f"cannot connect to {address.label}: {error}") from error
+        if session is not None and session.close_code in _REFUSALS and isinstance(error, BrokerUnavailableError):
+            raise LoginRefusedError(str(error)) from error
         raise
     return session
 

@@ -21,7 +21,6 @@ from taskfleet.local.files import FileWatch, find_files, load_queues
 from taskfleet.local.journal import Journal
 from taskfleet.local.ports import check_port, find_free_port
 from taskfleet.local.processes import Child, find_orphans, read_failure, start_child, stop_orphans
-from taskfleet.local.registry import build_queue_spec
 from taskfleet.local.view import build_entry
 from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError
@@ -30,6 +29,7 @@ from taskfleet_core.registrations import build_registration
 from taskfleet_core.scaling import Cause
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
+from taskfleet_core.topology import build_queue_spec
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 STUBBORN = [

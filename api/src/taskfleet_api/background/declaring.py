@@ -8,12 +8,12 @@ import structlog
 from taskfleet_api.background.directory import KnownQueue, QueueDirectory
 from taskfleet_api.brokers import Degradation, QueueSpec, Topology
 from taskfleet_core.errors import ConflictError
+from taskfleet_core.topology.specs import CONSUMER_TIMEOUT_MARGIN_SECONDS
 
 __all__ = ["QueueDeclarer", "build_queue_spec"]
 
 log = structlog.get_logger()
 
-CONSUMER_TIMEOUT_MARGIN_SECONDS = 300.0  # the worker's own hard limit comes first
 INTERVAL_SECONDS = 0.5
 REDECLARE_STEPS = 600  # every five minutes: a policy that somebody removed comes back
 

@@ -2,9 +2,9 @@
 
 from taskfleet_api.brokers.dead_letters import DeadLetter, DeadLetters, DeadReason
 from taskfleet_api.brokers.messages import Message, build_message
-from taskfleet_api.brokers.opening import open_dead_letters, open_publisher, open_topology
+from taskfleet_api.brokers.opening import open_dead_letters, open_publisher
 from taskfleet_api.brokers.publishing import FailureKind, Publisher, PublishFailure
-from taskfleet_api.brokers.queues import Degradation, QueueSpec, Topology
+from taskfleet_core.topology import Degradation, QueueSpec, Topology, open_topology
 
 __all__ = [
     "DeadLetter",

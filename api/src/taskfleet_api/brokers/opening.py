@@ -3,14 +3,11 @@
 from taskfleet_api.brokers.amqp_publisher import AmqpPublisher
 from taskfleet_api.brokers.dead_letters import DeadLetters, NoDeadLetters
 from taskfleet_api.brokers.publishing import Publisher
-from taskfleet_api.brokers.queues import Topology
 from taskfleet_api.brokers.rabbitmq_dead_letters import RabbitDeadLetters
-from taskfleet_api.brokers.rabbitmq_topology import RabbitTopology
 from taskfleet_api.brokers.redis_publisher import RedisPublisher
-from taskfleet_api.brokers.redis_topology import RedisTopology
 from taskfleet_core.addresses import is_amqp_url, is_redis_url, parse_amqp_url
 
-__all__ = ["open_dead_letters", "open_publisher", "open_topology"]
+__all__ = ["open_dead_letters", "open_publisher"]
 
 _UNKNOWN_SCHEME = "the broker URL begins with none of amqp://, amqps://, redis://, rediss://"
 
@@ -30,15 +27,6 @@ def open_publisher(
         return RedisPublisher(
             url, window=window, timeout_seconds=timeout_seconds, connect_timeout_seconds=connect_timeout_seconds
         )
-    raise ValueError(_UNKNOWN_SCHEME)
-
-
-def open_topology(url: str, management_url: str | None = None) -> Topology:
-    """Topology of the broker; by default the management API is sought on port 15672 of the same host."""
-    if is_amqp_url(url):
-        return RabbitTopology(parse_amqp_url(url), management_url)
-    if is_redis_url(url):
-        return RedisTopology()
     raise ValueError(_UNKNOWN_SCHEME)
 
 

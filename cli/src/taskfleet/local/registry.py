@@ -14,29 +14,13 @@ from taskfleet_core.registrations import build_registration
 from taskfleet_core.taskqueue import TaskQueue
 
 if TYPE_CHECKING:
-    from taskfleet_api.brokers import QueueSpec, Topology
+    from taskfleet_core.topology import QueueSpec, Topology
 
-__all__ = ["Registry", "build_queue_spec"]
+__all__ = ["Registry"]
 
 REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 2.0
-CONSUMER_TIMEOUT_MARGIN_SECONDS = 300  # as the API declares it, so that one does not undo the other
 CALL_SECONDS = 20.0
-
-
-def build_queue_spec(queue: TaskQueue) -> "QueueSpec":
-    """What the queue should be at the broker."""
-    from taskfleet_api.brokers import QueueSpec  # not at the top: it brings Celery, and the API shall start first
-
-    delivery = queue.spec.delivery
-    return QueueSpec(
-        name=queue.queue_name,
-        delivery_limit=delivery.limit,
-        dead_letter=delivery.dead_letter,
-        max_length=delivery.max_length,
-        message_ttl_seconds=delivery.message_ttl_seconds,
-        consumer_timeout_seconds=queue.spec.worker.max_task_seconds + CONSUMER_TIMEOUT_MARGIN_SECONDS,
-    )
 
 
 class Registry:
@@ -72,13 +56,15 @@ class Registry:
                     await self._changed.wait()
 
     async def _refresh(self) -> bool:
-        await asyncio.to_thread(importlib.import_module, "taskfleet_api.brokers")
+        await asyncio.to_thread(importlib.import_module, "taskfleet_core.topology")
         outcomes = await asyncio.gather(*(self._ensure(queue) for queue in self._queues))
         if self._owned:
             await self._remove_others()
         return all(outcomes)
 
     async def _ensure(self, queue: TaskQueue) -> bool:
+        from taskfleet_core.topology import build_queue_spec  # not at the top: the API shall start first
+
         name, spec = queue.queue_name, build_queue_spec(queue)
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -103,7 +89,7 @@ class Registry:
         self._declared[spec.name] = spec
 
     def _open_topology(self) -> "Topology":
-        from taskfleet_api.brokers import open_topology
+        from taskfleet_core.topology import open_topology
 
         if self._topology is None:
             self._topology = open_topology(self._broker_url, self._management_url)

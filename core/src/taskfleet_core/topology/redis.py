@@ -1,6 +1,8 @@
 """Queues on Redis/Valkey: lists that need no declaration. Says which rules a list cannot have."""
 
-from taskfleet_api.brokers.queues import Degradation, QueueSpec
+from collections.abc import Sequence
+
+from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec
 
 __all__ = ["RedisTopology"]
 
@@ -16,6 +18,10 @@ class RedisTopology:
             for feature, value in asked.items()
             if value is not None
         ]
+
+    async def ensure_queues(self, specs: Sequence[QueueSpec]) -> dict[str, Outcome]:
+        """See `Topology`."""
+        return {spec.name: await self.ensure_queue(spec) for spec in specs}
 
     async def delete_queue(self, name: str) -> None:
         """Nothing to do: an empty list does not exist."""

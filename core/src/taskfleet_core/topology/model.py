@@ -1,9 +1,12 @@
 """What a queue should be at the broker, and what a broker cannot do. Pure data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Degradation", "QueueSpec", "Topology"]
+from taskfleet_core.errors import TaskfleetError
+
+__all__ = ["Degradation", "Outcome", "QueueSpec", "Topology"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class Degradation:
     detail: str
 
 
+Outcome = list[Degradation] | TaskfleetError  # of one queue: it is there (with what cannot be had), or why it is not
+
+
 class Topology(Protocol):
     """Makes queues as they should be at a broker."""
 
@@ -34,6 +40,12 @@ class Topology(Protocol):
         """Declare the queue, its dead-letter queue and its policy; idempotent. What cannot be had is returned.
 
         Raises BrokerUnavailableError; ConflictError when the queue exists with another type.
+        """
+
+    async def ensure_queues(self, specs: Sequence[QueueSpec]) -> dict[str, Outcome]:
+        """The same for many queues: looks once at what is there and writes only what differs.
+
+        Raises BrokerUnavailableError when the broker cannot be reached at all.
         """
 
     async def delete_queue(self, name: str) -> None:

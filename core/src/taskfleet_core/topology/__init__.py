@@ -1,0 +1,7 @@
+"""Queues at the broker: what a queue should be, and the adapters that make it so. Imports neither Celery nor kombu."""
+
+from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec, Topology
+from taskfleet_core.topology.opening import open_topology
+from taskfleet_core.topology.specs import build_queue_spec
+
+__all__ = ["Degradation", "Outcome", "QueueSpec", "Topology", "build_queue_spec", "open_topology"]
