@@ -185,8 +185,15 @@ class Stack:
     def client(self, replica: int = 0, **options: Any) -> httpx.Client:
         """A client of one replica, closed with the stack."""
         options.setdefault("timeout", 65)
+        options.setdefault("headers", self._headers)
         client = httpx.Client(base_url=self.url_of(replica), trust_env=False, **options)
         return self._exit.enter_context(client)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        """What every request needs, if the stack asks for a key."""
+        key = self.options.environment.get("admin_key")
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
     # --- queues ------------------------------------------------------------------------------------------------
 
@@ -246,7 +253,8 @@ class Stack:
             await topology.close()
 
     def _knows_queue(self, replica: int, name: str) -> bool:
-        answer = httpx.get(f"{self.url_of(replica)}{API_PREFIX}/queues", timeout=5, trust_env=False)
+        url = f"{self.url_of(replica)}{API_PREFIX}/queues"
+        answer = httpx.get(url, timeout=5, trust_env=False, headers=self._headers)
         return answer.status_code == 200 and name in answer.text
 
     # --- workers -----------------------------------------------------------------------------------------------

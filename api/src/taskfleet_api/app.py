@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from taskfleet_api import health, metrics
+from taskfleet_api.authentication import ApiKeys, Authentication
 from taskfleet_api.background import Background, options_from
 from taskfleet_api.brokers import open_dead_letters, open_publisher, open_topology
 from taskfleet_api.errors import add_error_handlers
@@ -65,7 +66,8 @@ class Api(FastAPI):
         self.state.services = None
         self.requests_in_hand = 0
         self._root_path = settings.root_path
-        self.hot = HotSubmissions(super().__call__, settings.root_path)
+        self.keys = ApiKeys(settings.admin_key.get_secret_value()) if settings.admin_key else None
+        self.hot = HotSubmissions(super().__call__, settings.root_path, self.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or the lifespan."""
@@ -92,7 +94,7 @@ class Api(FastAPI):
     def openapi(self) -> dict[str, object]:
         """The OpenAPI document."""
         if self.openapi_schema is None:
-            self.openapi_schema = build_openapi(self, self._root_path)
+            self.openapi_schema = build_openapi(self, self._root_path, secured=self.keys is not None)
         return self.openapi_schema
 
 
@@ -105,6 +107,8 @@ def create_app(settings: Settings) -> Api:
         app.include_router(router)
     add_error_handlers(app, [*(REFERENCES[name] for name in settings.references), *routers])
     # The last one added is the outermost.
+    if app.keys is not None:
+        app.add_middleware(Authentication, keys=app.keys)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

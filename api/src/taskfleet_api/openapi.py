@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from taskfleet_api.requests import ProblemModel
+from taskfleet_api.authentication import OPEN_PATHS
+from taskfleet_api.requests import ProblemModel, problem_responses
 from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
 from taskfleet_api.tasks.schemas import BatchItem, TaskSubmission
 
@@ -24,8 +25,8 @@ REFERENCE = "#/components/schemas/{model}"
 EXTRA_MODELS = (TaskSubmission, BatchItem, ScheduleInput, NewScheduleInput)
 
 
-def build_openapi(app: FastAPI, root_path: str) -> dict[str, Any]:
-    """The document. Made once, on first use."""
+def build_openapi(app: FastAPI, root_path: str, *, secured: bool = False) -> dict[str, Any]:
+    """The document; `secured` when requests need a key. Made once, on first use."""
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -42,7 +43,25 @@ def build_openapi(app: FastAPI, root_path: str) -> dict[str, Any]:
     for name, schema in {**inputs["$defs"], **outputs["$defs"]}.items():
         schemas.setdefault(name, schema)
     _remove_validation_error(document)
+    if secured:
+        _add_security(document)
     return document
+
+
+def _add_security(document: dict[str, Any]) -> None:
+    """The two ways to send the key, and the answer to those who do not."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer <key>`"},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The key alone."},
+    }
+    for path, operations in document["paths"].items():
+        if path in OPEN_PATHS:
+            continue
+        for operation in operations.values():
+            operation["security"] = [{"bearer": []}, {"apiKey": []}]
+            operation["responses"]["401"] = problem_responses(401)[401] | {
+                "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}
+            }
 
 
 def _remove_validation_error(document: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from taskfleet_core.errors import (
+    AuthenticationError,
     BrokerUnavailableError,
     ConflictError,
     FieldError,
@@ -53,6 +54,7 @@ class ProblemKind:
 
 INVALID_INPUT = ProblemKind(422, "invalid-input", "The input is not valid")
 MALFORMED_BODY = ProblemKind(400, "malformed-body", "The body cannot be read")
+UNAUTHENTICATED = ProblemKind(401, "unauthenticated", "The request carries no valid key")
 NOT_FOUND = ProblemKind(404, "not-found", "There is no such resource")
 METHOD_NOT_ALLOWED = ProblemKind(405, "method-not-allowed", "The resource does not support this method")
 CONFLICT = ProblemKind(409, "conflict", "The state of the resource forbids this")
@@ -83,6 +85,7 @@ class BodyTimeoutError(InvalidInputError):
 # The most specific class of an error's bases decides.
 ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     InvalidInputError: INVALID_INPUT,
+    AuthenticationError: UNAUTHENTICATED,
     NotFoundError: NOT_FOUND,
     ConflictError: CONFLICT,
     OverloadedError: OVERLOADED,

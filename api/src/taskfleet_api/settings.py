@@ -3,6 +3,7 @@
 A name with the prefix that no field knows is refused, so that a mistyped variable is never silently ignored.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ __all__ = ["ENVIRONMENT_PREFIX", "Settings"]
 ENVIRONMENT_PREFIX = "TASKFLEET_API_"
 
 MIB = 1024 * 1024
+_HEADER_WORD = re.compile(r"[!-~]+")
 
 
 def _url_of(*schemes: str) -> AfterValidator:
@@ -88,7 +90,15 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field(default="json", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
-    auth_mode: Literal["none"] = Field(default="none", description="How callers are authenticated.")
+    auth_mode: Literal["none", "apiKey"] = Field(
+        default="none", description="How callers are authenticated: not at all, or by the admin key."
+    )
+    admin_key: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        max_length=512,
+        description="The key that callers send; needed with `apiKey`, refused with `none`.",
+    )
 
     # Dependencies
     database_url: DatabaseUrl = Field(
@@ -151,6 +161,16 @@ class Settings(BaseSettings):
     def _check_sizes(self) -> "Settings":
         if self.max_item_bytes > self.max_batch_bytes:
             raise ValueError("max_item_bytes must not be larger than max_batch_bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _check_authentication(self) -> "Settings":
+        if self.auth_mode == "apiKey" and self.admin_key is None:
+            raise ValueError("auth_mode apiKey needs admin_key")
+        if self.auth_mode == "none" and self.admin_key is not None:
+            raise ValueError("admin_key is of no use with auth_mode none: set auth_mode to apiKey or remove the key")
+        if self.admin_key is not None and not _HEADER_WORD.fullmatch(self.admin_key.get_secret_value()):
+            raise ValueError("admin_key must be printable ASCII without spaces or line ends: it is sent in a header")
         return self
 
     @classmethod

@@ -4,6 +4,7 @@ from taskfleet.async_client import AsyncClient
 from taskfleet.client import Client
 from taskfleet.errors import (
     ApiError,
+    AuthenticationError,
     ConflictError,
     FieldError,
     InvalidInputError,
@@ -20,6 +21,7 @@ from taskfleet_core.states import TaskState
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "AuthenticationError",
     "Client",
     "ConflictError",
     "Event",

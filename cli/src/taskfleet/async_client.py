@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from taskfleet.errors import TaskfleetError, UnavailableError, WaitTimeoutError, build_error
+from taskfleet.keys import check_key
 from taskfleet.models import Event, Queue, Retry, Schedule, Submission, Task, TaskSignature, format_time
 from taskfleet.sse import SseMessage, SseParser
 from taskfleet_core.states import TaskState
@@ -22,6 +23,7 @@ __all__ = ["AsyncClient"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENV_URL = "TASKFLEET_URL"
+ENV_API_KEY = "TASKFLEET_API_KEY"
 PREFIX = "/api/v1"
 BATCH_ITEMS = 1000  # in one request of submit_many
 RETRY_STATUSES = frozenset({502, 503, 504})
@@ -40,19 +42,27 @@ class AsyncClient:
         self,
         url: str | None = None,
         *,
+        api_key: str | None = None,
         timeout_seconds: float = 30.0,
         retries: int = 5,
         headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`url` defaults to TASKFLEET_URL, then to the local mode's http://127.0.0.1:8000."""
+        """`url` defaults to TASKFLEET_URL, then to the local mode's http://127.0.0.1:8000; `api_key` to
+        TASKFLEET_API_KEY, then to none. An Authorization header in `headers` goes before the key.
+
+        Raises InvalidInputError for a key that cannot be sent.
+        """
         self.url = (url or os.environ.get(ENV_URL) or DEFAULT_URL).rstrip("/")
         self._retries = retries
         self._timeout_seconds = timeout_seconds
+        sent = httpx.Headers(headers)
+        if key := check_key(api_key or os.environ.get(ENV_API_KEY)):
+            sent.setdefault("Authorization", f"Bearer {key}")
         self._http = httpx.AsyncClient(
             base_url=self.url,
             timeout=timeout_seconds,
-            headers=headers,
+            headers=sent,
             transport=transport,
             trust_env=transport is None,
         )

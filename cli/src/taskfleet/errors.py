@@ -2,6 +2,7 @@
 
 TaskfleetError
 +-- InvalidInputError    422, 400, 413, 415: the submission or a parameter is wrong; `errors` names each field
++-- AuthenticationError  401: the API wants a key, or refuses the one that was sent
 +-- NotFoundError        404
 +-- ConflictError        409
 +-- OverloadedError      503 with nothing accepted: try again after `retry_after_seconds`
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskfleet_core.errors import (
+    AuthenticationError,
     ConflictError,
     FieldError,
     InvalidInputError,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApiError",
+    "AuthenticationError",
     "ConflictError",
     "FieldError",
     "InvalidInputError",
@@ -74,6 +77,8 @@ def build_error(status: int, document: Any, headers: Mapping[str, str]) -> Taskf
     """The error for an answer that is no success; `document` is its decoded body, if it is JSON."""
     problem = document if isinstance(document, Mapping) else {}
     detail = str(problem.get("detail") or problem.get("title") or f"the API answered with status {status}")
+    if status == 401:
+        return AuthenticationError(f"{detail} Set TASKFLEET_API_KEY, or give the key to the client.")
     if status == 404:
         return NotFoundError(detail)
     if status == 409:

@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 from taskfleet.errors import (
+    AuthenticationError,
     ConflictError,
     InvalidInputError,
     NotFoundError,
@@ -26,6 +27,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 4
     TIMEOUT = 5
     CONFLICT = 6
+    UNAUTHENTICATED = 7
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -38,6 +40,7 @@ DESCRIPTIONS = {
     ExitCode.UNAVAILABLE: "the API, or something it needs, does not answer or is overloaded",
     ExitCode.TIMEOUT: "the time to wait is over; the task goes on",
     ExitCode.CONFLICT: "the task's state forbids it, or the idempotency key is taken",
+    ExitCode.UNAUTHENTICATED: "the API wants a key, or refuses the one that was sent",
     ExitCode.INTERNAL: "an answer or a failure that should not be",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
@@ -47,6 +50,7 @@ _CODES: tuple[tuple[type[TaskfleetError], ExitCode], ...] = (
     (TaskFailedError, ExitCode.TASK_FAILED),
     (WaitTimeoutError, ExitCode.TIMEOUT),
     (InvalidInputError, ExitCode.USAGE),
+    (AuthenticationError, ExitCode.UNAUTHENTICATED),
     (NotFoundError, ExitCode.NOT_FOUND),
     (ConflictError, ExitCode.CONFLICT),
     (OverloadedError, ExitCode.UNAVAILABLE),

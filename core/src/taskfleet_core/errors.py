@@ -2,6 +2,7 @@
 
 TaskfleetError
 +-- InvalidInputError          the caller's input is wrong (field pointer + fix)
++-- AuthenticationError        the caller did not say who it is, or not rightly
 +-- NotFoundError              a named thing does not exist
 +-- ConflictError              the thing exists, but its state forbids the action
 +-- OverloadedError            a bound is reached; try again after `retry_after_seconds`
@@ -14,6 +15,7 @@ TaskfleetError
 from dataclasses import dataclass
 
 __all__ = [
+    "AuthenticationError",
     "BrokerUnavailableError",
     "ConflictError",
     "FieldError",
@@ -45,6 +47,10 @@ class InvalidInputError(TaskfleetError):
     def __init__(self, detail: str, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(detail)
         self.errors = errors
+
+
+class AuthenticationError(TaskfleetError):
+    """The caller sent no key, or a wrong one."""
 
 
 class NotFoundError(TaskfleetError):

@@ -35,6 +35,32 @@ def test_urls_never_show_their_password(name: str) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+KEY = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        pytest.param({"auth_mode": "apiKey"}, "needs admin_key", id="no key"),
+        pytest.param({"admin_key": KEY}, "set auth_mode to apiKey", id="a key that nothing asks for"),
+        pytest.param({"auth_mode": "apiKey", "admin_key": "hunter2"}, "at least 16", id="short key"),
+        pytest.param({"auth_mode": "apiKey", "admin_key": KEY + "\n"}, "printable ASCII", id="line end"),
+        pytest.param({"auth_mode": "oauth", "admin_key": KEY}, "'none' or 'apiKey'", id="unknown mode"),
+    ],
+)
+def test_authentication_that_cannot_work_is_refused_without_showing_the_key(values: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError, match=told) as refused:
+        Settings(**values)
+    assert values.get("admin_key", KEY) not in str(refused.value)
+
+
+def test_the_clients_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for the server's key and ignored it would leave the API open."""
+    monkeypatch.setenv("TASKFLEET_API_KEY", KEY)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1  # type: ignore[misc]

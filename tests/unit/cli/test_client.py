@@ -85,6 +85,7 @@ def test_lost_answer_is_asked_for_again_with_the_same_key() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected", "code"),
     [
+        (problem(401), taskfleet.AuthenticationError, ExitCode.UNAUTHENTICATED),
         (problem(404), taskfleet.NotFoundError, ExitCode.NOT_FOUND),
         (problem(409), taskfleet.ConflictError, ExitCode.CONFLICT),
         (problem(422, errors=[{"pointer": "#/a", "detail": "b"}]), taskfleet.InvalidInputError, ExitCode.USAGE),
@@ -116,6 +117,42 @@ def test_every_error_has_an_exit_code_and_every_code_is_described() -> None:
     for kind in {core_errors.TaskfleetError, *subclasses(core_errors.TaskfleetError)}:
         assert get_exit_code(kind.__new__(kind)) in ExitCode  # type: ignore[arg-type]
     assert set(DESCRIPTIONS) == set(ExitCode)
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "headers", "sent"),
+    [
+        pytest.param("k1", None, None, "Bearer k1", id="given"),
+        pytest.param(None, "k2\n", None, "Bearer k2", id="from the environment, with a line end"),
+        pytest.param("k1", "k2", None, "Bearer k1", id="given goes before the environment"),
+        pytest.param(None, "k2", {"authorization": "Basic x"}, "Basic x", id="the caller's own header goes first"),
+        pytest.param(None, "", None, None, id="none"),
+    ],
+)
+def test_key_is_sent_as_a_bearer_token(
+    monkeypatch: pytest.MonkeyPatch,
+    given: str | None,
+    environment: str | None,
+    headers: dict[str, str] | None,
+    sent: str | None,
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("TASKFLEET_API_KEY", environment)
+    seen: list[str | None] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(200, json=TASK)
+
+    with Client("http://api", api_key=given, headers=headers, transport=httpx.MockTransport(handle)) as client:
+        client.get("01a2")
+    assert seen == [sent]
+
+
+def test_key_that_cannot_be_sent_is_refused_without_showing_it() -> None:
+    with pytest.raises(taskfleet.InvalidInputError, match="printable ASCII") as refused:
+        Client("http://api", api_key="hunter 2")
+    assert "hunter" not in str(refused.value)
 
 
 def test_watch_resumes_a_cut_stream_where_it_stopped() -> None:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
+from taskfleet_api.authentication import get_principal
 from taskfleet_api.tasks.model import NewSubmission
 from taskfleet_api.tasks.service import Services
 
@@ -26,6 +27,7 @@ async def submit(request: Request, reference: str, queue: str, task: str, kwargs
             kwargs_json=kwargs_json,
             metadata_json=json.dumps({"reference": reference}),
             labels=(("reference", reference),),
+            principal=get_principal(request),
             traceparent=request.headers.get("traceparent"),
         )
     )

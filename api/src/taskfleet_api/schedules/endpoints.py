@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from taskfleet_api.authentication import get_principal
 from taskfleet_api.background import parse_spec
 from taskfleet_api.records import ScheduleRecord
 from taskfleet_api.requests import Json, ServicesOf, problem_responses, receive_body
@@ -69,7 +70,7 @@ async def list_schedules(
 async def create_schedule(request: Request, services: ServicesOf) -> Json:
     """Create a periodic task; 409 when its id is taken."""
     wanted, text = await _receive(request, NewScheduleInput)
-    created = await services.schedules.create(wanted, text)
+    created = await services.schedules.create(wanted, text, get_principal(request))
     location = f"{services.settings.root_path}/api/v1/schedules/{created.id}"
     return Json(msgspec.json.encode(_document(created)), 201, {"Location": location})
 
@@ -97,7 +98,7 @@ async def get_schedule(schedule_id: Id, services: ServicesOf) -> Json:
 async def put_schedule(schedule_id: Id, request: Request, services: ServicesOf) -> Json:
     """Create or replace a periodic task; ticks that were missed until then are forgotten."""
     wanted, text = await _receive(request, ScheduleInput)
-    record, created = await services.schedules.put(schedule_id, wanted, text)
+    record, created = await services.schedules.put(schedule_id, wanted, text, get_principal(request))
     return Json(msgspec.json.encode(_document(record)), 201 if created else 200)
 
 

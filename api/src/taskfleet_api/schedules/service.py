@@ -16,7 +16,7 @@ from taskfleet_api.background import (
 )
 from taskfleet_api.records import Records, RetryPolicy, ScheduleRecord, build_labels
 from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
-from taskfleet_api.tasks.model import ANONYMOUS, UnknownQueueError, build_unknown_task_error
+from taskfleet_api.tasks.model import UnknownQueueError, build_unknown_task_error
 from taskfleet_api.tasks.submitting import check_abilities
 from taskfleet_core.errors import ConflictError, InvalidInputError, NotFoundError
 
@@ -50,14 +50,16 @@ class Schedules:
         """Schedules by id, those behind `after`."""
         return await self._records.list_schedules(after, limit)
 
-    async def create(self, wanted: NewScheduleInput, text: TemplateText) -> ScheduleRecord:
+    async def create(self, wanted: NewScheduleInput, text: TemplateText, principal: str) -> ScheduleRecord:
         """Create one. Raises ConflictError when the id is taken, else as `put`."""
         schedule_id = wanted.id or uuid.uuid4().hex
         if await self._records.get_schedule(schedule_id) is not None:
             raise ConflictError(f"There is a schedule {schedule_id!r} already; replace it with PUT.")
-        return (await self.put(schedule_id, wanted, text))[0]
+        return (await self.put(schedule_id, wanted, text, principal))[0]
 
-    async def put(self, schedule_id: str, wanted: ScheduleInput, text: TemplateText) -> tuple[ScheduleRecord, bool]:
+    async def put(
+        self, schedule_id: str, wanted: ScheduleInput, text: TemplateText, principal: str
+    ) -> tuple[ScheduleRecord, bool]:
         """Create or replace; the schedule and whether it is new. Raises NotFoundError (queue) and InvalidInputError."""
         self._check(wanted)
         now = datetime.now(UTC)
@@ -66,7 +68,7 @@ class Schedules:
             id=schedule_id,
             queue=wanted.queue,
             task=wanted.task,
-            spec_json=build_spec_json(build_spec(rule, wanted, text)),
+            spec_json=build_spec_json(build_spec(rule, wanted, text, principal)),
             paused=not wanted.enabled,
             next_at=compute_next_tick(rule, now) if wanted.enabled else None,
             created_at=now,
@@ -110,7 +112,7 @@ class Schedules:
         return replace(rule, anchor=before.anchor) if before.interval_seconds == rule.interval_seconds else rule
 
 
-def build_spec(rule: ScheduleRule, wanted: ScheduleInput, text: TemplateText) -> ScheduleSpec:
+def build_spec(rule: ScheduleRule, wanted: ScheduleInput, text: TemplateText, principal: str) -> ScheduleSpec:
     """What the record keeps of the input. Pure."""
     retry = wanted.retry
     return ScheduleSpec(
@@ -123,5 +125,5 @@ def build_spec(rule: ScheduleRule, wanted: ScheduleInput, text: TemplateText) ->
         retry=RetryPolicy(**retry.model_dump()) if retry else None,
         timeout_seconds=wanted.timeout_seconds,
         ttl_seconds=wanted.ttl_seconds,
-        principal=ANONYMOUS,
+        principal=principal,
     )

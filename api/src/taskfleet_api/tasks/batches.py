@@ -93,7 +93,7 @@ def _parse_item(
     if headers.idempotency_key is not None and key is None:
         # No key of a caller holds a space, so the items of batches never meet other keys.
         key, digest = f"{headers.idempotency_key} {index}", body_hash
-    if key is None and headers.traceparent is None:
+    if key is None and headers.traceparent is None and headers.principal == submission.principal:
         return submission
     return msgspec.structs.replace(
         submission,

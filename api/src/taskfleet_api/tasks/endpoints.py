@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from taskfleet_api.authentication import get_principal
 from taskfleet_api.bodies import JSON_TYPES, KEY_PATTERN, NDJSON_TYPES, parse_idempotency_key, parse_wait
 from taskfleet_api.problems import INVALID_INPUT, Problem, ProblemResponse, build_problem
 from taskfleet_api.records import TaskFilter
@@ -26,7 +27,7 @@ from taskfleet_api.tasks.batches import (
     split_array,
     split_lines,
 )
-from taskfleet_api.tasks.model import ANONYMOUS, HeldBackError, SubmittedTask
+from taskfleet_api.tasks.model import HeldBackError, SubmittedTask
 from taskfleet_api.tasks.parsing import parse_precise
 from taskfleet_api.tasks.rendering import render_page, render_submitted, render_task
 from taskfleet_api.tasks.schemas import (
@@ -127,6 +128,7 @@ async def submit_task(
     key = parse_idempotency_key(idempotency_key)
     submission = msgspec.structs.replace(
         submission,
+        principal=get_principal(request),
         idempotency_key=key,
         body_hash=hashlib.sha256(body).digest() if key else None,
         traceparent=parse_traceparent(request.headers.get("traceparent")),
@@ -207,7 +209,7 @@ async def submit_batch(
     body, media_type = await receive_body(request, settings.max_batch_bytes, JSON_TYPES | NDJSON_TYPES)
     items = split_lines(body) if media_type in NDJSON_TYPES else split_array(body)
     headers = BatchHeaders(
-        principal=ANONYMOUS,
+        principal=get_principal(request),
         traceparent=parse_traceparent(request.headers.get("traceparent")),
         idempotency_key=parse_idempotency_key(idempotency_key),
     )

@@ -14,12 +14,13 @@ from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taskfleet_api.authentication import ApiKeys
 from taskfleet_api.bodies import check_content, parse_idempotency_key, parse_wait, read_body
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem, build_problem
 from taskfleet_api.tasks.endpoints import answer_submission, count_submission
 from taskfleet_api.tasks.parsing import parse_fast
 from taskfleet_api.tasks.rendering import render_submitted
-from taskfleet_api.tasks.service import NewSubmission, Services, SubmittedTask
+from taskfleet_api.tasks.service import ANONYMOUS, NewSubmission, Services, SubmittedTask
 from taskfleet_api.telemetry import counter, histogram, parse_traceparent
 from taskfleet_core.errors import TaskfleetError
 
@@ -35,8 +36,9 @@ log = structlog.get_logger()
 class HotSubmissions:
     """Answers `POST /api/v1/tasks` where it can; `handles` says which requests it wants to see."""
 
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
+    def __init__(self, app: ASGIApp, root_path: str, keys: ApiKeys | None) -> None:
         self._app = app
+        self._keys = keys
         self.services: Services | None = None
         self._paths = frozenset({PATH, root_path + PATH})
         self._location = f"{root_path}{PATH}/"
@@ -50,7 +52,8 @@ class HotSubmissions:
         """Answer the request, or let the app do it."""
         services = self.services
         headers: Headers = dict(scope["headers"])
-        if services is None or b"origin" in headers:
+        principal = ANONYMOUS if self._keys is None else self._keys.identify(headers)
+        if services is None or b"origin" in headers or principal is None:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -60,7 +63,7 @@ class HotSubmissions:
             if submission is None:
                 await self._app(scope, _replay(body, receive), send)
                 return
-            submitted = await services.submissions.submit(_add_headers(submission, headers, body))
+            submitted = await services.submissions.submit(_complete(submission, headers, body, principal))
             self._seconds.observe(time.perf_counter() - started)
             count_submission(submitted)
             status, text, extra = await self._answer(services, submitted, headers)
@@ -97,13 +100,14 @@ def _get_counter(status: int) -> Counter:
     return counter("taskfleet_api_requests_total").labels("POST", PATH, str(status))
 
 
-def _add_headers(submission: NewSubmission, headers: Headers, body: bytes) -> NewSubmission:
+def _complete(submission: NewSubmission, headers: Headers, body: bytes, principal: str) -> NewSubmission:
     """The submission with what the headers say. Raises InvalidInputError."""
-    if b"idempotency-key" not in headers and b"traceparent" not in headers:
+    if b"idempotency-key" not in headers and b"traceparent" not in headers and principal == submission.principal:
         return submission
     key = parse_idempotency_key(_text(headers, b"idempotency-key"))
     return msgspec.structs.replace(
         submission,
+        principal=principal,
         idempotency_key=key,
         body_hash=hashlib.sha256(body).digest() if key else None,
         traceparent=parse_traceparent(_text(headers, b"traceparent")),

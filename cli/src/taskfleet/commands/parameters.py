@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Output", "OutputOption", "UrlOption", "parse_arguments", "parse_json", "parse_moment", "parse_pairs"]
+__all__ = [
+    "KeyOption",
+    "Output",
+    "OutputOption",
+    "UrlOption",
+    "parse_arguments",
+    "parse_json",
+    "parse_moment",
+    "parse_pairs",
+]
 
 CLIENT_RETRIES = 2  # a person waits: two more tries within a second
 
@@ -23,6 +32,16 @@ class Output(StrEnum):
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", envvar="TASKFLEET_URL", help="Address of the API.", show_default=False)
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="TASKFLEET_API_KEY",
+        metavar="KEY",
+        help="Key for the API; in the environment other users of this machine cannot see it.",
+        show_default=False,
+    ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for scripts.")]
 

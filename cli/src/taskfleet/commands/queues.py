@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from taskfleet.client import Client
-from taskfleet.commands.parameters import CLIENT_RETRIES, Output, OutputOption, UrlOption
+from taskfleet.commands.parameters import CLIENT_RETRIES, KeyOption, Output, OutputOption, UrlOption
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Queue, TaskSignature
 from taskfleet.output import console, print_json, print_rows
@@ -25,13 +25,14 @@ def queues(
     purge: Annotated[bool, typer.Option("--purge", help="Delete its dead tasks.")] = False,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """List queues; with a name also its tasks, redrive and purge of its dead tasks."""
     if sum((tasks, redrive, purge)) > 1:
         raise typer.BadParameter("--tasks, --redrive and --purge exclude one another")
     if name is None and (tasks or redrive or purge):
         raise typer.BadParameter("--tasks, --redrive and --purge need the NAME of a queue")
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         if name is None:
             _print_queues(client.queues(), output)
         elif tasks:

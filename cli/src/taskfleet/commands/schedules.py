@@ -7,6 +7,7 @@ import typer
 from taskfleet.client import Client
 from taskfleet.commands.parameters import (
     CLIENT_RETRIES,
+    KeyOption,
     Output,
     OutputOption,
     UrlOption,
@@ -28,11 +29,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="schedules")
 
 
-def list_schedules(context: typer.Context, output: OutputOption = Output.TABLE, url: UrlOption = None) -> int:
+def list_schedules(
+    context: typer.Context, output: OutputOption = Output.TABLE, url: UrlOption = None, api_key: KeyOption = None
+) -> int:
     """Periodic tasks: list (without a subcommand), set, delete."""
     if context.invoked_subcommand is not None:
         return ExitCode.OK
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         found = client.schedules()
     if output is Output.JSON:
         print_json(list(found))
@@ -62,6 +65,7 @@ def set_schedule(
     catch_up: Annotated[str, typer.Option(help="After an outage: skip, last or all of the missed ticks.")] = "last",
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """Create or replace a periodic task."""
     if (cron is None) == (every is None):
@@ -69,7 +73,7 @@ def set_schedule(
     args, kwargs = parse_arguments(words or [])
     rule = {"cron": cron, "time_zone": time_zone} if cron else {"interval_seconds": every}
     document = {"queue": queue, "task": task, "args": args, "kwargs": kwargs, "catch_up": catch_up, **rule}
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         schedule = client.put_schedule(schedule_id, document)
     if output is Output.JSON:
         print_json(schedule)
@@ -81,9 +85,11 @@ def set_schedule(
 
 
 def delete_schedule(
-    schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Name of the schedule.")], url: UrlOption = None
+    schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Name of the schedule.")],
+    url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """Remove a periodic task; what it already submitted stays."""
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         client.delete_schedule(schedule_id)
     return ExitCode.OK

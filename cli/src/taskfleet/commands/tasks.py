@@ -12,6 +12,7 @@ from taskfleet.async_client import AsyncClient
 from taskfleet.client import Client
 from taskfleet.commands.parameters import (
     CLIENT_RETRIES,
+    KeyOption,
     Output,
     OutputOption,
     UrlOption,
@@ -87,6 +88,7 @@ def submit(
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """Submit a task, or many with --file.
 
@@ -95,7 +97,7 @@ def submit(
     Arguments that begin with a dash go after `--`.
     """
     if file is not None:
-        return _submit_file(file, queue, task, output, url)
+        return _submit_file(file, queue, task, output, url, api_key)
     if queue is None or task is None:
         raise typer.BadParameter("give a QUEUE and a TASK, or --file")
     positional, named = parse_arguments(words or [])
@@ -113,10 +115,10 @@ def submit(
         retry=Retry(max_attempts=max_attempts, backoff_seconds=backoff) if max_attempts else None,
         timeout_seconds=time_limit,
     )
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         accepted = client.submit_item(submission, idempotency_key=idempotency_key)
     if wait:
-        return asyncio.run(_wait([accepted.id], timeout, output, url))
+        return asyncio.run(_wait([accepted.id], timeout, output, url, api_key))
     if output is Output.JSON:
         print_json(accepted)
     else:
@@ -124,9 +126,11 @@ def submit(
     return ExitCode.OK
 
 
-def _submit_file(file: Path, queue: str | None, task: str | None, output: Output, url: str | None) -> int:
+def _submit_file(
+    file: Path, queue: str | None, task: str | None, output: Output, url: str | None, api_key: str | None
+) -> int:
     submissions = _read_lines(file, {name: value for name, value in (("queue", queue), ("task", task)) if value})
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         outcomes = client.submit_many(submissions)
     refused = 0
     for number, outcome in enumerate(outcomes, 1):
@@ -159,22 +163,26 @@ def _read_lines(file: Path, defaults: dict[str, str]) -> list[dict[str, Any]]:
     return documents
 
 
-def get(ids: TaskIds, output: OutputOption = Output.TABLE, url: UrlOption = None) -> int:
+def get(ids: TaskIds, output: OutputOption = Output.TABLE, url: UrlOption = None, api_key: KeyOption = None) -> int:
     """Show tasks."""
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         _print_tasks([client.get(task_id) for task_id in ids], output, single=len(ids) == 1)
     return ExitCode.OK
 
 
 def wait(
-    ids: TaskIds, timeout: TimeoutOption = None, output: OutputOption = Output.TABLE, url: UrlOption = None
+    ids: TaskIds,
+    timeout: TimeoutOption = None,
+    output: OutputOption = Output.TABLE,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """Wait until tasks are finished, with their progress; fails when one of them did."""
-    return asyncio.run(_wait(ids, timeout, output, url))
+    return asyncio.run(_wait(ids, timeout, output, url, api_key))
 
 
-async def _wait(ids: list[str], timeout: float | None, output: Output, url: str | None) -> int:
-    async with AsyncClient(url) as client:
+async def _wait(ids: list[str], timeout: float | None, output: Output, url: str | None, api_key: str | None) -> int:
+    async with AsyncClient(url, api_key=api_key) as client:
         with WaitView(ids) as view:
 
             async def follow(task_id: str) -> Task:
@@ -207,9 +215,10 @@ def watch(
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """Print a task's states and progress as they happen (json: one event a line)."""
-    with Client(url) as client:
+    with Client(url, api_key=api_key) as client:
         for event in client.watch(task_id, timeout_seconds=timeout):
             if output is Output.JSON:
                 print_json(event, compact=True)
@@ -229,9 +238,10 @@ def list_tasks(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Most tasks; 0: all.")] = 50,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """List tasks, newest first."""
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         found = client.list(
             queue=queue,
             states=state or (),
@@ -260,16 +270,17 @@ def cancel(
     terminate: Annotated[bool, typer.Option("--terminate", help="Stop it also when it runs (prefork only).")] = False,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> int:
     """Cancel tasks that have not ended; running ones only with --terminate."""
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         _print_states([client.cancel(task_id, terminate=terminate) for task_id in ids], output)
     return ExitCode.OK
 
 
-def retry(ids: TaskIds, output: OutputOption = Output.TABLE, url: UrlOption = None) -> int:
+def retry(ids: TaskIds, output: OutputOption = Output.TABLE, url: UrlOption = None, api_key: KeyOption = None) -> int:
     """Start a new attempt of tasks that failed, were cancelled, expired or are dead."""
-    with Client(url, retries=CLIENT_RETRIES) as client:
+    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
         _print_states([client.retry(task_id) for task_id in ids], output)
     return ExitCode.OK
 

@@ -72,6 +72,11 @@ class Child:
         return read_failure(self.log, self.log_start) or f"ended with code {self.exit_code}"
 
 
+def _inherit() -> dict[str, str]:
+    """Our environment without the clients' key: to the API its name would be a setting that it does not know."""
+    return {name: value for name, value in os.environ.items() if name != "TASKFLEET_API_KEY"}
+
+
 def start_child(
     kind: str,
     name: str,
@@ -88,7 +93,7 @@ def start_child(
         start = output.tell()
         popen = subprocess.Popen(
             list(command),
-            env={**os.environ, **(environment or {}), MARKER: f"{kind}:{data}"},
+            env={**_inherit(), **(environment or {}), MARKER: f"{kind}:{data}"},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
