@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-
-from taskfleet_core.crd import COLUMNS, build_crd
 from tests.controlplane.samples import build_task_queue, create, queue_path
 from tests.support.controlplane import ApiError, ControlPlane
+
+from taskfleet_core.crd import COLUMNS, build_crd
 
 SCHEMA = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 

@@ -2,16 +2,22 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
-from taskfleet_core.errors import ConflictError
+from taskfleet_core.errors import ConflictError, TaskfleetError
+from taskfleet_operator.comparing import get_stored_form, is_covered
+from taskfleet_operator.conditions import merge_conditions
 from taskfleet_operator.events import EventSender
-from taskfleet_operator.kube import Kube
-from taskfleet_operator.names import DELETION_COST, SCALE_MANAGER, SPEC_HASH
-from taskfleet_operator.observed import Observed, Plan
+from taskfleet_operator.kube import ForbiddenError, Kube, RefusedError
+from taskfleet_operator.names import DELETION_COST, SCALE_MANAGER, SPEC_HASH, ConditionType, Reason
+from taskfleet_operator.observed import EventToSend, Observed, Plan
 from taskfleet_operator.polling import Store
 
-__all__ = ["Applier", "build_hash", "is_covered"]
+__all__ = ["Applier", "build_hash"]
+
+# Children that a plan may leave out because they are no longer asked for.
+OPTIONAL_KINDS = ("PodDisruptionBudget",)
 
 Manifest = dict[str, Any]
 
@@ -21,68 +27,131 @@ def build_hash(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def is_covered(wanted: Any, actual: Any) -> bool:
-    """Whether `actual` has every wanted field; what Kubernetes or others added does not count.
-
-    Lists are compared in order and in full length: a container or variable added by hand is drift.
-    """
-    if isinstance(wanted, dict):
-        return isinstance(actual, dict) and all(is_covered(value, actual.get(key)) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        if not isinstance(actual, list) or len(wanted) != len(actual):
-            return False
-        return all(is_covered(one, other) for one, other in zip(wanted, actual, strict=True))
-    return bool(wanted == actual)
-
-
 class Applier:
     """All writes of the operator."""
 
     def __init__(self, kube: Kube, store: Store, events: EventSender) -> None:
         self._kube, self._store, self._events = kube, store, events
+        # (kind, namespace, name) -> (hash of what was wanted, how the API server stored it), where the two differ in
+        # spelling: `cpu: 1000m` is stored as `1`, and must not look like drift for ever.
+        self._stored: dict[tuple[str, str, str], tuple[str, Manifest]] = {}
 
     async def apply(self, observed: Observed, plan: Plan) -> list[Manifest]:
         """Carry the plan out; returns the children as the API server has them now. A conflict means: look again."""
-        written = [await self._apply_child(observed, child) for child in plan.apply]
-        if plan.unfence:
-            await self._store.unfence(plan.unfence)
-        if plan.fence:
-            await self._store.fence(plan.fence)
-        if plan.scale is not None:
-            await self._scale(observed, plan)
+        try:
+            written = [await self._apply_child(observed, child) for child in plan.apply]
+            if plan.apply:
+                await self._delete_unwanted(observed, plan)
+            if plan.unfence:
+                await self._store.unfence(plan.unfence)
+            if plan.fence:
+                await self._store.fence(plan.fence)
+            if plan.scale is not None:
+                await self._scale(observed, plan, written)
+        except (RefusedError, ForbiddenError) as error:
+            await self._report_refusal(observed, plan, error)
+            raise
         for event in plan.events:
             await self._events.send(observed.raw, event)
         await self._write_status(observed, plan.status)
         return [child for child in written if child is not None]
 
     async def _apply_child(self, observed: Observed, child: Manifest) -> Manifest | None:
-        actual = observed.children.get((child["kind"], child["metadata"]["name"]))
+        kind, namespace, name = child["kind"], child["metadata"]["namespace"], child["metadata"]["name"]
         digest = build_hash(child)
         wanted = {**child, "metadata": {**child["metadata"], "annotations": {SPEC_HASH: digest}}}
-        if actual is not None and is_covered(_without_kind(wanted), actual):
+        actual = observed.children.get((kind, name))
+        if actual is None:
+            # Also when somebody took the labels off: a Deployment that runs must not be born a second time with 0 pods.
+            actual = await self._kube.find(kind, namespace, name)
+        if actual is not None and self._is_settled(wanted, actual, digest):
             return None
-        if child["kind"] == "Deployment":
+        if kind == "Deployment":
             wanted = _with_birth_replicas(wanted, actual)
-        return await self._kube.apply(wanted)
+        if actual is not None:
+            # A write that was delayed on its way meets a newer version, and does nothing.
+            wanted["metadata"]["resourceVersion"] = actual["metadata"]["resourceVersion"]
+        answer = await self._kube.apply(wanted)
+        self._remember_stored(wanted, answer, digest)
+        return answer
 
-    async def _scale(self, observed: Observed, plan: Plan) -> None:
+    def _is_settled(self, wanted: Manifest, actual: Manifest, digest: str) -> bool:
+        if is_covered(_without_kind(wanted), actual):
+            return True
+        stored = self._stored.get(_get_place(wanted))
+        return stored is not None and stored[0] == digest and is_covered(stored[1], actual)
+
+    def _remember_stored(self, wanted: Manifest, answer: Manifest, digest: str) -> None:
+        wanted["metadata"].pop("resourceVersion", None)
+        wanted = _without_kind(wanted)
+        if is_covered(wanted, answer):
+            self._stored.pop(_get_place(answer), None)
+            return
+        stored = get_stored_form(wanted, answer)
+        # It belongs to scaling from now on.
+        stored.get("spec", {}).pop("replicas", None)
+        self._stored[_get_place(answer)] = (digest, stored)
+
+    async def _delete_unwanted(self, observed: Observed, plan: Plan) -> None:
+        wanted = {(child["kind"], child["metadata"]["name"]) for child in plan.apply}
+        for (kind, name), child in observed.children.items():
+            if kind in OPTIONAL_KINDS and (kind, name) not in wanted and "deletionTimestamp" not in child["metadata"]:
+                await self._kube.delete({**child, "kind": kind})
+
+    async def _scale(self, observed: Observed, plan: Plan, written: list[Manifest | None]) -> None:
         assert plan.scale is not None
         deployment = observed.deployment
         assert deployment is not None
         namespace, name = deployment["metadata"]["namespace"], deployment["metadata"]["name"]
+        version = plan.scale.resource_version
+        for child in written:
+            # Its own write a moment ago is no reason to look again, as long as the replicas are those decided upon.
+            if child and child["kind"] == "Deployment" and _get_replicas(child) == _get_replicas(deployment):
+                version = child["metadata"]["resourceVersion"]
         for pod, cost in plan.scale.costs.items():
             await self._kube.annotate_pod(namespace, pod, {DELETION_COST: str(cost) if cost else None})
-        await self._kube.apply_scale(namespace, name, plan.scale.replicas, plan.scale.resource_version)
+        await self._kube.apply_scale(namespace, name, plan.scale.replicas, version)
+
+    async def _report_refusal(self, observed: Observed, plan: Plan, error: TaskfleetError) -> None:
+        """Say in the status what Kubernetes refuses: the spec is at fault, or a right or quota is missing."""
+        reason = Reason.INVALID_SPEC if isinstance(error, RefusedError) else Reason.FORBIDDEN
+        generation = observed.raw["metadata"].get("generation")
+        earlier = (observed.raw.get("status") or {}).get("conditions") or []
+        wanted = {ConditionType.READY: ("False", reason, str(error))}
+        ready = merge_conditions(earlier, wanted, generation, datetime.now(UTC))
+        others = [item for item in plan.status.get("conditions", ()) if item["type"] != ConditionType.READY]
+        await self._events.send(observed.raw, EventToSend("Warning", reason, str(error)))
+        await self._write_status(observed, {**plan.status, "conditions": [*ready, *others]})
 
     async def _write_status(self, observed: Observed, status: Manifest) -> None:
-        earlier = observed.raw.get("status") or {}
-        merged = {**earlier, **status}
-        if merged == earlier:
+        raw = observed.raw
+        if _merge_status(raw, status) == (raw.get("status") or {}):
             return
         try:
-            await self._kube.replace_status(observed.raw, merged)
+            await self._kube.replace_status(raw, _merge_status(raw, status))
         except ConflictError:
-            return  # the TaskQueue changed meanwhile: its event brings the next reconcile
+            # Most often its own last write, which the watch has not brought yet. A change of the spec brings the next
+            # reconcile by itself; anything else would be forgotten here.
+            metadata = raw["metadata"]
+            fresh = await self._kube.find("TaskQueue", metadata["namespace"], metadata["name"])
+            if fresh is None or fresh["metadata"]["uid"] != metadata["uid"]:
+                return
+            if fresh["metadata"]["generation"] == metadata["generation"]:
+                await self._kube.replace_status(fresh, _merge_status(fresh, status))
+
+
+def _get_replicas(deployment: Manifest) -> object:
+    return deployment["spec"].get("replicas")
+
+
+def _merge_status(raw: Manifest, status: Manifest) -> Manifest:
+    return {**(raw.get("status") or {}), **status}
+
+
+def _get_place(manifest: Manifest) -> tuple[str, str, str]:
+    # An answer without a kind does not occur on single objects; wanted ones always have it before it is taken off.
+    metadata = manifest["metadata"]
+    return str(manifest.get("kind")), metadata["namespace"], metadata["name"]
 
 
 def _without_kind(manifest: Manifest) -> Manifest:

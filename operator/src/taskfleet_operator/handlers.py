@@ -1,14 +1,23 @@
 """The kopf side: it only keeps copies of the TaskQueues and enqueues their keys. No finalizers, no annotations."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import kopf
+import structlog
 
-from taskfleet_core.taskqueue import GROUP
+from taskfleet_core.errors import NotFoundError, TaskfleetError
+from taskfleet_core.taskqueue import GROUP, KIND
+from taskfleet_operator.kube import Kube
 from taskfleet_operator.reconciling import Reconciler, get_key
 
-__all__ = ["build_registry", "build_settings"]
+__all__ = ["build_registry", "build_settings", "sweep_deleted", "wait_for_crd"]
+
+CRD_WAIT_SECONDS = 2.0
+SWEEP_SECONDS = 60.0
+
+_log = structlog.get_logger()
 
 
 def build_registry(reconciler: Reconciler, enqueue: Callable[[str], None]) -> kopf.OperatorRegistry:
@@ -47,3 +56,41 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 320
     settings.networking.request_timeout = 30
     return settings
+
+
+async def wait_for_crd(kube: Kube, namespace: str | None) -> None:
+    """Wait until TaskQueues can be listed: kopf would not notice a CRD that comes later."""
+    while True:
+        try:
+            await kube.list_metadata(KIND, namespace)
+            return
+        except TaskfleetError as error:
+            missing = isinstance(error, NotFoundError)
+            text = "the CRD taskqueues.taskfleet.dev is missing: apply k8s/crd" if missing else str(error)
+            _log.warning("taskqueues.not_listed", error=text)
+        await asyncio.sleep(CRD_WAIT_SECONDS)
+
+
+async def sweep_deleted(
+    kube: Kube, namespace: str | None, reconciler: Reconciler, enqueue: Callable[[str], None]
+) -> None:
+    """Forget, each minute, TaskQueues that were deleted while no watch was open: nothing else tells of them.
+
+    Raises NotFoundError when the CRD itself is gone: the process ends, and waits for it when it starts anew.
+    """
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        known = {key: raw["metadata"]["uid"] for key, raw in reconciler.queues.items()}
+        try:
+            listed = await kube.list_metadata(KIND, namespace)
+        except NotFoundError:
+            raise
+        except TaskfleetError as error:
+            _log.warning("taskqueues.not_listed", error=str(error))
+            continue
+        present = {item["uid"] for item in listed}
+        for key, uid in known.items():
+            current = reconciler.queues.get(key)
+            if uid not in present and current is not None and current["metadata"]["uid"] == uid:
+                for rival in reconciler.forget(key):
+                    enqueue(rival)

@@ -3,8 +3,9 @@
 Typed models cost three times the CPU of plain dictionaries and 60 MiB, so none are used. Every call has a time limit.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,7 +13,7 @@ from taskfleet_core.errors import ConflictError, NotFoundError, TaskfleetError, 
 from taskfleet_core.taskqueue import API_VERSION
 from taskfleet_operator.names import FIELD_MANAGER, SCALE_MANAGER
 
-__all__ = ["ForbiddenError", "Kube", "RefusedError", "build_path", "open_kube"]
+__all__ = ["ForbiddenError", "Kube", "NotLeaderError", "RefusedError", "build_path", "open_kube"]
 
 PLURALS = {
     "ConfigMap": "configmaps",
@@ -37,6 +38,10 @@ API_VERSIONS = {
     "TaskQueue": API_VERSION,
 }
 TIMEOUT_SECONDS = 10.0
+# An open watch says at least a bookmark each minute: one that is silent for longer has lost its connection.
+WATCH_SILENCE_SECONDS = 90.0
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+LEASE_PREFIX = "/apis/coordination.k8s.io/"
 
 Manifest = dict[str, Any]
 
@@ -47,6 +52,10 @@ class RefusedError(TaskfleetError):
 
 class ForbiddenError(TaskfleetError):
     """The operator's role lacks a right (401, 403)."""
+
+
+class NotLeaderError(UnavailableError):
+    """This replica does not hold the Lease (any more): the write was not sent."""
 
 
 def build_path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
@@ -67,6 +76,11 @@ class Kube:
     def __init__(self, client: Any, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._client = client
         self._timeout_seconds = timeout_seconds
+        self._may_write: Callable[[], bool] = lambda: True
+
+    def guard_writes(self, may_write: Callable[[], bool]) -> None:
+        """From now on ask before each write but the Lease's own; NotLeaderError when the answer is no."""
+        self._may_write = may_write
 
     async def close(self) -> None:
         """Close all connections."""
@@ -76,10 +90,22 @@ class Kube:
         """One object."""
         return await self._call("GET", build_path(kind, namespace, name))
 
+    async def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One object, or None when it does not exist."""
+        try:
+            return await self.get(kind, namespace, name)
+        except NotFoundError:
+            return None
+
+    async def list_metadata(self, kind: str, namespace: str | None) -> list[Manifest]:
+        """All objects without spec and status."""
+        answer = await self._call("GET", build_path(kind, namespace), accept=METADATA_ONLY)
+        return [item["metadata"] for item in answer.get("items") or ()]
+
     async def list_page(self, kind: str, namespace: str | None, label_selector: str) -> tuple[list[Manifest], str]:
         """All labelled objects and the version from which a watch can go on."""
         answer = await self._call("GET", build_path(kind, namespace), {"labelSelector": label_selector})
-        return answer.get("items", []), answer["metadata"]["resourceVersion"]
+        return answer.get("items") or [], answer["metadata"]["resourceVersion"]
 
     async def watch(
         self, kind: str, namespace: str | None, label_selector: str, version: str, seconds: int
@@ -97,13 +123,21 @@ class Kube:
         try:
             if response.status >= 400:
                 raise _map_error("GET", path, response.status, await response.read())
-            async for line in response.response.content:
+            while line := await self._read_line(response.response.content):
                 change = json.loads(line)
                 yield change["type"], change["object"]
+        except TaskfleetError:
+            raise
         except Exception as error:
             raise _map_transport(f"watch {path}", error) from error
         finally:
             response.response.close()
+
+    @staticmethod
+    async def _read_line(content: Any) -> bytes:
+        async with asyncio.timeout(WATCH_SILENCE_SECONDS):
+            line: bytes = await content.readline()
+        return line if line.endswith(b"\n") else b""  # an end in the middle of a change is an end
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object."""
@@ -117,7 +151,8 @@ class Kube:
         return await self._call("PUT", path, {"fieldManager": FIELD_MANAGER}, manifest)
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply under the operator's name; fields of other managers stay theirs."""
+        """Server-side apply under the operator's name; fields of other managers stay theirs. With a resourceVersion
+        in its metadata it is a ConflictError if the object is not the one that was read."""
         metadata = manifest["metadata"]
         path = build_path(manifest["kind"], metadata["namespace"], metadata["name"])
         return await self._patch(path, manifest, "application/apply-patch+yaml", FIELD_MANAGER, force=True)
@@ -132,6 +167,16 @@ class Kube:
         }
         path = build_path("Deployment", namespace, name, "scale")
         return await self._patch(path, body, "application/apply-patch+yaml", SCALE_MANAGER, force=True)
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete an object, if it has not changed since it was read; one that is gone is no error."""
+        metadata = manifest["metadata"]
+        path = build_path(manifest["kind"], metadata["namespace"], metadata["name"])
+        seen = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        try:
+            await self._call("DELETE", path, body={"preconditions": seen})
+        except NotFoundError:
+            return
 
     async def replace_status(self, queue: Manifest, status: Manifest) -> Manifest:
         """Write the whole status of a TaskQueue, if the TaskQueue has not changed since it was read."""
@@ -158,15 +203,20 @@ class Kube:
         query: dict[str, str] | None = None,
         body: Manifest | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Manifest:
-        response = await self._send(method, path, query, body, content_type, self._timeout_seconds)
+        if method != "GET" and not path.startswith(LEASE_PREFIX) and not self._may_write():
+            raise NotLeaderError(f"{method} {path}: not sent, since this replica does not lead")
+        response = await self._send(method, path, query, body, content_type, self._timeout_seconds, accept)
         try:
             data = await response.read()
+            if response.status >= 400:
+                raise _map_error(method, path, response.status, data)
+            answer: Manifest = json.loads(data)
+        except TaskfleetError:
+            raise
         except Exception as error:
             raise _map_transport(f"{method} {path}", error) from error
-        if response.status >= 400:
-            raise _map_error(method, path, response.status, data)
-        answer: Manifest = json.loads(data)
         return answer
 
     async def _send(
@@ -177,9 +227,10 @@ class Kube:
         body: Manifest | None,
         content_type: str,
         timeout_seconds: float,
+        accept: str = "application/json",
     ) -> Any:
         url = self._client.configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "Content-Type": content_type, **self._client.default_headers}
+        headers = {"Accept": accept, "Content-Type": content_type, **self._client.default_headers}
         try:
             await self._client.update_params_for_auth(headers, {}, ["BearerToken"], path, method, body)
             return await self._client.call_api(method, url, headers, body, _request_timeout=timeout_seconds)
@@ -188,8 +239,10 @@ class Kube:
 
 
 def _map_transport(what: str, error: Exception) -> Exception:
-    """Connection trouble becomes UnavailableError; our own errors and bugs stay what they are."""
-    if isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("aiohttp"):
+    """Connection trouble and half answers become UnavailableError; our own errors and bugs stay what they are."""
+    if isinstance(error, OSError | TimeoutError | json.JSONDecodeError | UnicodeDecodeError) or type(
+        error
+    ).__module__.startswith("aiohttp"):
         return UnavailableError(f"{what}: {error or type(error).__name__}")
     return error
 

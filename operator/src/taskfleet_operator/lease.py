@@ -49,6 +49,7 @@ class Lease:
         self._monotonic = monotonic
         self._held_until = 0.0
         self._seen: tuple[str | None, float] = (None, 0.0)
+        self.problem: str | None = "the Lease has not been read yet"  # what kept the last try from an answer
 
     @property
     def is_leader(self) -> bool:
@@ -96,8 +97,10 @@ class Lease:
             async with asyncio.timeout(self._deadline_seconds):
                 held = bool(await step())
         except (TaskfleetError, TimeoutError) as error:
-            _log.warning("lease.not_reached", error=str(error) or type(error).__name__)
+            self.problem = str(error) or type(error).__name__
+            _log.warning("lease.not_reached", error=self.problem)
             return False
+        self.problem = None
         if held:
             # Counted from before the request: when it was written is not known, when it was asked for is.
             self._held_until = began + self._deadline_seconds

@@ -20,7 +20,7 @@ from taskfleet_core.statistics import open_statistics
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.children.injection import build_archive
 from taskfleet_operator.events import EventSender
-from taskfleet_operator.handlers import build_registry, build_settings
+from taskfleet_operator.handlers import build_registry, build_settings, sweep_deleted, wait_for_crd
 from taskfleet_operator.kube import Kube, open_kube
 from taskfleet_operator.lease import Lease
 from taskfleet_operator.metrics import OperatorCollector
@@ -64,6 +64,7 @@ class Operator:
             duration_seconds=settings.lease_seconds,
             renew_seconds=settings.lease_seconds / 5,
         )
+        kube.guard_writes(lambda: self._lease.is_leader)
         self._watchers = {kind: Watcher(kube, kind, settings.namespace, self._on_child) for kind in CHILD_KINDS}
         reader = open_statistics(
             settings.broker_url.get_secret_value(),
@@ -98,7 +99,9 @@ class Operator:
         return f"no round of polling has ended for {silent:.0f} s" if self._ready and silent > limit else None
 
     def check_ready(self) -> str | None:
-        """A standby is ready too: it can take over."""
+        """A standby is ready too: it can take over, as long as it can read the Lease."""
+        if self._lease.problem:
+            return self._lease.problem
         return None if self._ready or not self._lease.is_leader else "listing objects"
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -119,11 +122,14 @@ class Operator:
         lost = asyncio.create_task(self._lease.wait_lost(), name="lease")
         loops = [asyncio.create_task(watcher.run(), name=f"watch-{kind}") for kind, watcher in self._watchers.items()]
         try:
+            listed = wait_for_crd(self._kube, self._settings.namespace)
+            await _first(stop.wait(), listed, asyncio.shield(lost))
             for watcher in self._watchers.values():
                 await _first(stop.wait(), watcher.synced.wait(), asyncio.shield(lost))
             await self.work.start()
             loops += [
                 asyncio.create_task(self._watch_task_queues(stop), name="kopf"),
+                asyncio.create_task(self._sweep(), name="sweep"),
                 asyncio.create_task(self._poller.run(), name="poller"),
                 asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
                 asyncio.create_task(self._register(), name="registry"),
@@ -152,6 +158,9 @@ class Operator:
         )
         # kopf takes the process's signals for itself and ends; the rest of the operator follows.
         stop.set()
+
+    async def _sweep(self) -> None:
+        await sweep_deleted(self._kube, self._settings.namespace, self.reconciler, self.work.add)
 
     async def _register(self) -> None:
         """Announce the queues to the API each half minute, and soon after one came or changed."""

@@ -50,6 +50,7 @@ class Reason(StrEnum):
 
     RECONCILED = "Reconciled"
     INVALID_SPEC = "InvalidSpec"
+    FORBIDDEN = "Forbidden"
     QUEUE_CONFLICT = "QueueConflict"
     BROKER_SECRET_UNREADABLE = "BrokerSecretUnreadable"
     QUEUE_DECLARED = "QueueDeclared"

@@ -26,6 +26,7 @@ class Watcher:
         self._kube, self._kind, self._namespace = kube, kind, namespace
         self._on_change = on_change
         self._objects: dict[tuple[str, str], Manifest] = {}
+        self._gone: dict[tuple[str, str], int] = {}  # versions of deletions seen since the last list
         self.synced = asyncio.Event()
 
     def get(self, namespace: str, name: str) -> Manifest | None:
@@ -37,8 +38,13 @@ class Watcher:
         return list(self._objects.values())
 
     def put(self, manifest: Manifest) -> None:
-        """Take over what a write answered, so that the next look sees it before the watch brings it."""
-        self._objects[self._key(manifest)] = manifest
+        """Take over what a write answered, so that the next look sees it before the watch brings it. The watch may
+        have been faster: an answer older than what it brought, also than a deletion, changes nothing."""
+        key = self._key(manifest)
+        present = self._objects.get(key)
+        known = max(_order(present) if present else 0, self._gone.get(key, 0))
+        if _order(manifest) > known:
+            self._objects[key] = manifest
 
     async def run(self) -> None:
         """List, then watch, for ever."""
@@ -49,6 +55,7 @@ class Watcher:
                 failures = 0
                 while version is not None:
                     version = await self._follow(version)
+                await asyncio.sleep(MIN_BACKOFF_SECONDS)  # a server that ends each watch is not asked in a tight loop
             except TaskfleetError as error:
                 failures += 1
                 _log.warning("watch.failed", kind=self._kind, error=str(error))
@@ -57,6 +64,7 @@ class Watcher:
     async def _resync(self) -> str:
         items, version = await self._kube.list_page(self._kind, self._namespace, MANAGED_SELECTOR)
         before = self._objects
+        self._gone.clear()
         # Items of a list carry no kind.
         self._objects = {self._key(item): {**item, "kind": self._kind} for item in items}
         for key, item in [*self._objects.items(), *before.items()]:
@@ -79,6 +87,7 @@ class Watcher:
                 continue
             if change == "DELETED":
                 self._objects.pop(self._key(item), None)
+                self._gone[self._key(item)] = _order(item)
             else:
                 self._objects[self._key(item)] = item
             self._on_change(item)
@@ -92,3 +101,9 @@ class Watcher:
 def _version(item: Manifest) -> str:
     version: str = item["metadata"]["resourceVersion"]
     return version
+
+
+def _order(item: Manifest) -> int:
+    """Resource versions of one object grow with each write (as numbers, by Kubernetes' own rule since 1.35)."""
+    version = _version(item)
+    return int(version) if version.isdecimal() else 0

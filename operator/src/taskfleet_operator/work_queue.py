@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from taskfleet_core.errors import ConflictError
+
 __all__ = ["WorkQueue"]
 
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 30.0
+MIN_CONFLICT_SECONDS, MAX_CONFLICT_SECONDS = 0.05, 1.0
 
 _log = structlog.get_logger()
 
@@ -90,8 +93,9 @@ class WorkQueue:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                later = self._back_off(key)
-                _log.warning("reconcile.failed", key=key, error=str(error), retry_seconds=round(later, 2))
+                later = self._back_off(key, error)
+                # A failure may follow its own writes, whose events ask for another run: the pause comes first.
+                self._again.discard(key)
             finally:
                 self._running.discard(key)
             if key in self._again:
@@ -100,7 +104,15 @@ class WorkQueue:
             elif later is not None:
                 self.add_later(key, later)
 
-    def _back_off(self, key: str) -> float:
+    def _back_off(self, key: str, error: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(count, 10))
-        return limit * random.uniform(0.5, 1.0)
+        # Somebody else was faster: what is new arrives within moments, and nothing is broken.
+        conflict = isinstance(error, ConflictError)
+        least, most = (
+            (MIN_CONFLICT_SECONDS, MAX_CONFLICT_SECONDS) if conflict else (MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
+        )
+        seconds = min(most, least * 2.0 ** min(count, 10)) * random.uniform(0.5, 1.0)
+        text = str(error) or type(error).__name__
+        report = _log.info if conflict else _log.warning
+        report("reconcile.failed", key=key, error=text, retry_seconds=round(seconds, 2))
+        return seconds
