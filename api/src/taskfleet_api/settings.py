@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     list_page_limit: int = Field(default=500, ge=1, description="Most items in one page of a list.")
 
     # Background work
-    publish_window: int = Field(default=512, ge=1, description="Messages sent to the broker and not yet confirmed.")
+    publish_window: int = Field(default=2048, ge=1, description="Messages sent to the broker and not yet confirmed.")
     publish_timeout_seconds: float = Field(default=10, gt=0, description="Time for a publisher confirm.")
     republish_grace_seconds: float = Field(
         default=10, gt=0, description="Age at which an unpublished record is published by any replica's sweeper."

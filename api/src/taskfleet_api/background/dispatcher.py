@@ -105,7 +105,7 @@ class Dispatcher:
 
     def _take_window(self, now: datetime) -> list[tuple[Row, datetime]]:
         window: list[tuple[Row, datetime]] = []
-        while self._rows and len(window) < self._options.publish_window:
+        while self._rows and len(window) < self._options.publish_batch:
             row, keep_until = self._rows.popleft()
             if keep_until > now:
                 window.append((row, keep_until))

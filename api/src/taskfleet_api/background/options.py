@@ -6,13 +6,15 @@ from taskfleet_api.settings import Settings
 
 __all__ = ["BackgroundOptions", "options_from"]
 
+PUBLISH_BATCH = 512  # building one takes some 10 ms of the loop: others run in between
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackgroundOptions:
     """Each field has the unit in its name; the defaults are those of the settings."""
 
     broker_name: str = "default"  # registrations that name another broker are scale-only
-    publish_window: int = 512  # messages handed to the publisher at once
+    publish_batch: int = PUBLISH_BATCH  # messages built and handed to the publisher at once
     publish_timeout_seconds: float = 10.0
     dispatch_capacity: int = 50_000  # committed tasks in memory; more stay for the sweeper
     republish_grace_seconds: float = 10.0  # after it a pending task belongs to the sweepers
@@ -49,7 +51,7 @@ def options_from(settings: Settings) -> BackgroundOptions:
     """The options of a process with these settings; what no setting names keeps its default."""
     return BackgroundOptions(
         broker_name=settings.broker_name,
-        publish_window=settings.publish_window,
+        publish_batch=min(PUBLISH_BATCH, settings.publish_window),
         publish_timeout_seconds=settings.publish_timeout_seconds,
         republish_grace_seconds=settings.republish_grace_seconds,
         recorder_batch=settings.recorder_batch,

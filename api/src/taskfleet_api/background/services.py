@@ -31,7 +31,7 @@ __all__ = ["Background"]
 
 log = structlog.get_logger()
 
-DISPATCH_LANES = 3  # windows under way: one waits for confirms while the next is built and sent
+DISPATCH_LANES = 4  # windows under way: one waits for confirms while the next is built and sent
 
 
 class Background:

@@ -36,7 +36,7 @@ class AmqpPublisher:
         self,
         addresses: Sequence[BrokerAddress],
         *,
-        window: int = 512,
+        window: int = 2048,
         timeout_seconds: float = 10.0,
         connect_timeout_seconds: float = 5.0,
     ) -> None:

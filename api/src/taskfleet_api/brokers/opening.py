@@ -13,7 +13,7 @@ _UNKNOWN_SCHEME = "the broker URL begins with none of amqp://, amqps://, redis:/
 
 
 def open_publisher(
-    url: str, *, window: int = 512, timeout_seconds: float = 10.0, connect_timeout_seconds: float = 5.0
+    url: str, *, window: int = 2048, timeout_seconds: float = 10.0, connect_timeout_seconds: float = 5.0
 ) -> Publisher:
     """A publisher for `amqp(s)://` or `redis(s)://`; call `start()`. `window` bounds the messages in flight."""
     if is_amqp_url(url):

@@ -78,7 +78,7 @@ class RedisPublisher:
         self,
         url: str,
         *,
-        window: int = 512,
+        window: int = 2048,
         timeout_seconds: float = 10.0,
         connect_timeout_seconds: float = 5.0,
     ) -> None:
