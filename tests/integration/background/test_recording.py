@@ -168,6 +168,7 @@ async def test_finished_tasks_are_counted_once(servers: Servers, store: Store) -
     labels = {"queue": queue, "state": "succeeded"}
     assert REGISTRY.get_sample_value("taskfleet_tasks_finished_total", labels) == 1
     assert REGISTRY.get_sample_value("taskfleet_task_run_seconds_sum", {"queue": queue}) == 0.25
+    assert REGISTRY.get_sample_value("taskfleet_task_wait_seconds_count", {"queue": queue}) == 1
 
 
 async def test_recording_keeps_up_with_a_fleet(rabbit_servers: Servers, store: Store) -> None:

@@ -104,6 +104,31 @@ async def test_a_platform_retry_becomes_due_after_the_back_off(records: Records)
     assert [item.attempt for item in await records.claim_due(NOW + timedelta(seconds=5), 10, 5)] == [2]
 
 
+async def test_the_wait_of_an_attempt_is_told_once_from_when_it_was_due(records: Records) -> None:
+    at_once, later, short, plain = build_task(), build_task(eta=NOW + timedelta(seconds=10)), build_task(), celery_id()
+    await records.insert_tasks([at_once, later, short])
+    events = [
+        build_event(at_once.id, "running", 2.0),
+        build_event(later.id, "running", 13.0),
+        build_event(short.id, "succeeded", 5.0, runtime_seconds=1.0),
+        build_event(plain, "running", 1.0, origin="celery", args=[], kwargs={}),
+    ]
+    told = dict((await records.apply_events(events)).waits)
+    assert {key: round(seconds, 3) for key, seconds in told.items()} == {at_once.id: 2.0, later.id: 3.0, short.id: 4.0}
+    again = await records.apply_events([*events, build_event(at_once.id, "succeeded", 9.0, runtime_seconds=7.0)])
+    assert again.waits == ()
+
+
+async def test_the_wait_of_a_later_attempt_counts_from_its_publication(records: Records) -> None:
+    task = build_task(retry=RetryPolicy(2, 4.0, jitter=False))
+    await records.insert_tasks([task])
+    await records.apply_events([build_event(task.id, "retrying", ends_attempt=True, runtime_seconds=0.1)])
+    await records.claim_due(NOW + timedelta(seconds=5), 10, 5)
+    await records.mark_queued([task.id], 2, now=NOW + timedelta(seconds=6))
+    result = await records.apply_events([build_event(task.id, "running", 9.0, attempt=2)])
+    assert [(key, round(waited, 3)) for key, waited in result.waits] == [(task.id, 3.0)]
+
+
 async def test_the_last_attempt_of_the_policy_fails(records: Records) -> None:
     task = build_task(retry=RetryPolicy(1))
     await records.insert_tasks([task])

@@ -86,6 +86,9 @@ class Recorder:
         counter("taskfleet_recorder_events_total").labels("unreadable").inc(result.malformed)
         applied = {str(task_id) for task_id in result.applied}
         self._measure(events, applied, {str(task_id) for task_id in result.finished})
+        queues = {event["id"]: event["queue"] for event in events} if result.waits else {}
+        for task_id, seconds in result.waits:
+            histogram("taskfleet_task_wait_seconds").labels(queues[str(task_id)]).observe(seconds)
 
     def _measure(self, events: list[TaskEvent], applied: set[str], finished: set[str]) -> None:
         """The workers' metrics, once per attempt: only what changed a record counts."""

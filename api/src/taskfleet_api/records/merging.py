@@ -87,6 +87,7 @@ class Known:
     retry: RetryPolicy | None
     cancel_requested: bool
     needs_args: bool
+    due_at: datetime | None = None  # from when on the attempt on record could start; None while unknown
     archived: dict[int, Attempt] = field(default_factory=dict)
 
 
@@ -104,6 +105,7 @@ class Merged:
     changed: bool
     finished: bool
     retry_scheduled: bool
+    wait_seconds: float | None = None  # from due to started, once for an attempt
 
 
 def parse_event(event: Mapping[str, Any]) -> Observation | None:
@@ -154,7 +156,7 @@ def merge(known: Known, observations: Iterable[Observation]) -> Merged:
     """Apply the observations of one task."""
     attempts = {**known.archived, known.current.attempt: known.current}
     newest = known.current.attempt
-    was_final = known.current.finished_at is not None
+    was_final, was_started = known.current.finished_at is not None, known.current.started_at is not None
     created_at, args, kwargs, retry_scheduled = known.created_at, None, None, False
     for seen in observations:
         view = attempts.get(seen.attempt)
@@ -183,7 +185,15 @@ def merge(known: Known, observations: Iterable[Observation]) -> Merged:
         changed=current.changed or created_at != known.created_at or args is not None,
         finished=current.finished_at is not None and not was_final,
         retry_scheduled=retry_scheduled,
+        wait_seconds=None if was_started else _compute_wait(known),
     )
+
+
+def _compute_wait(known: Known) -> float | None:
+    started_at, due_at = known.current.started_at, known.due_at
+    if started_at is None or due_at is None:
+        return None
+    return max(0.0, (started_at - due_at).total_seconds())  # two machines, two clocks
 
 
 def _build_attempt(attempt: int) -> Attempt:

@@ -182,6 +182,7 @@ class ApplyResult:
     created: tuple[UUID, ...] = ()  # first seen tasks of plain Celery producers
     retry_scheduled: tuple[UUID, ...] = ()  # the platform's next attempt was started
     finished: tuple[UUID, ...] = ()  # went into a final state by this batch
+    waits: tuple[tuple[UUID, float], ...] = ()  # of attempts first seen started: seconds since they were due
     malformed: int = 0  # events that cannot be recorded (no UUID, wrong types); they are skipped
 
 

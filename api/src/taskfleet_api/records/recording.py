@@ -44,9 +44,13 @@ _KNOWN_COLUMNS = (
     tasks.c.origin,
     tasks.c.retry,
     tasks.c.cancel_requested,
+    tasks.c.eta,
+    tasks.c.published_at,
     tasks.c.args.is_(None).label("needs_args"),
 )
-_KNOWN_NAMES = ", ".join(["id", *_VIEW_FIELDS, "due_at", "created_at", "origin", "retry", "cancel_requested"])
+_KNOWN_NAMES = ", ".join(
+    ["id", *_VIEW_FIELDS, "due_at", "created_at", "origin", "retry", "cancel_requested", "eta", "published_at"]
+)
 _LOCK = (
     f"SELECT {_KNOWN_NAMES}, args IS NULL AS needs_args FROM tasks WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 )
@@ -145,6 +149,7 @@ async def apply_events(database: Database, events: Sequence[Mapping[str, Any]], 
         created=created,
         retry_scheduled=tuple(item.id for item in merged if item.retry_scheduled),
         finished=tuple(item.id for item in merged if item.finished),
+        waits=tuple((item.id, item.wait_seconds) for item in merged if item.wait_seconds is not None),
         malformed=malformed,
     )
 
@@ -183,11 +188,15 @@ async def _get_raw(connection: AsyncConnection) -> Any:
 
 
 def _build_known(row: Sequence[Any]) -> Known:
-    found_id, *view, due_at, created_at, origin, retry, cancel_requested, needs_args = row
+    found_id, *view, due_at, created_at, origin, retry, cancel_requested, eta, published_at, needs_args = row
     current = Attempt(**dict(zip(_VIEW_FIELDS, view, strict=True)), due_at=due_at, source="task")
     # The driver's rows hold its own kinds of UUID.
     task_id = UUID(int=found_id.int) if isinstance(found_id, UUID) else UUID(bytes=found_id)
-    return Known(task_id, current, created_at, origin, decode_retry(retry), bool(cancel_requested), bool(needs_args))
+    known = Known(task_id, current, created_at, origin, decode_retry(retry), bool(cancel_requested), bool(needs_args))
+    # The record of a plain Celery producer's task is made when the task is first seen: when it was due is unknown.
+    if origin != "celery":
+        known.due_at = max(created_at, eta or created_at) if current.attempt == 1 else published_at
+    return known
 
 
 async def _add_archived(
