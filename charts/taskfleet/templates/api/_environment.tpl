@@ -1,0 +1,17 @@
+{{/* The API's environment, shared by its containers, the migration and the test. */}}
+{{- define "taskfleet.api.env" -}}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_DATABASE_URL" (include "taskfleet.databaseSecret" .) "url") }}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_REDIS_URL" (include "taskfleet.valkeySecret" .) "url") }}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_BROKER_URL" (include "taskfleet.brokerSecret" .) "url") }}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_BROKER_MANAGEMENT_URL" (include "taskfleet.brokerSecret" .) "managementUrl" "optional") }}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_BROKER_METRICS_URL" (include "taskfleet.brokerSecret" .) "metricsUrl" "optional") }}
+- name: TASKFLEET_API_AUTH_MODE
+  value: {{ .Values.api.auth.mode }}
+{{- if eq .Values.api.auth.mode "apiKey" }}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_ADMIN_KEY" (include "taskfleet.adminKeySecret" .) "apiKey") }}
+{{- end }}
+{{- include "taskfleet.settingsEnv" (list "TASKFLEET_API_" .Values.api.settings) }}
+{{- with .Values.api.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
