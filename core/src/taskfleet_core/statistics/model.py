@@ -1,10 +1,11 @@
 """The figures of a queue and who reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["QueueStatistics", "StatisticsReader"]
+__all__ = ["QueueStatistics", "ReadProblem", "StatisticsReader", "Trouble"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,35 @@ class QueueStatistics:
     at: float  # Unix seconds when the broker was asked
 
 
+class Trouble(StrEnum):
+    """Why there are no figures, told apart because each is mended elsewhere."""
+
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"  # the broker is there and refuses the credentials
+    MISSING = "missing"  # the broker answers and knows no such queue
+    UNREADABLE = "unreadable"  # an answer, and no figures in it
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProblem:
+    """Why the figures of a queue are not known. `detail` is for people and holds no credentials."""
+
+    kind: Trouble
+    detail: str
+
+
 class StatisticsReader(Protocol):
     """Reads the figures of many queues at once."""
 
-    async def fetch(self, queues: Sequence[str]) -> dict[str, QueueStatistics | None]:
+    async def fetch(self, queues: Sequence[str], hinted: Collection[str] = ()) -> dict[str, QueueStatistics | None]:
         """Figures of each queue asked for; None for what cannot be known now (broker down, no such queue).
 
-        Never raises because of the broker, and never answers zero for "unknown".
+        Never raises because of the broker, and never answers zero for "unknown". For the `hinted` queues the freshest
+        source is asked, where there is a choice: something is known to have happened in them.
         """
+
+    def explain(self, queue: str) -> ReadProblem | None:
+        """Why the last `fetch` had no figures of a queue; None when it had."""
 
     async def close(self) -> None:
         """Close connections."""

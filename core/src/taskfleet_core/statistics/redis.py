@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from taskfleet_core import wire
-from taskfleet_core.statistics.model import QueueStatistics
+from taskfleet_core.statistics.model import QueueStatistics, ReadProblem, Trouble
 
 __all__ = ["PRIORITY_STEPS", "RedisStatistics", "build_priority_key", "build_priority_keys"]
 
@@ -42,9 +42,11 @@ class RedisStatistics:
             retry=Retry(NoBackoff(), 0),
             max_connections=2,
         )
+        self._problem: ReadProblem | None = None
+        self._unreadable: frozenset[str] = frozenset()
 
-    async def fetch(self, queues: Sequence[str]) -> dict[str, QueueStatistics | None]:
-        """One round trip for all queues."""
+    async def fetch(self, queues: Sequence[str], hinted: Collection[str] = ()) -> dict[str, QueueStatistics | None]:
+        """One round trip for all queues; always fresh."""
         if not queues:
             return {}
         at = time.time()
@@ -55,14 +57,31 @@ class RedisStatistics:
                         pipe.llen(key)
                     pipe.hlen(wire.UNACKED_KEY_PREFIX + queue)
                 answers = await pipe.execute(raise_on_error=False)
-        except (TimeoutError, RedisError, OSError):
+        except (AuthenticationError, NoPermissionError) as error:
+            self._problem = ReadProblem(Trouble.REFUSED, f"the Redis broker refuses the login: {error}")
             return dict.fromkeys(queues)
+        except (TimeoutError, RedisError, OSError) as error:
+            self._problem = ReadProblem(Trouble.UNREACHABLE, f"the Redis broker does not answer: {_name(error)}")
+            return dict.fromkeys(queues)
+        self._problem = None
         width = len(PRIORITY_STEPS) + 1
-        return {queue: _read(answers[index * width : (index + 1) * width], at) for index, queue in enumerate(queues)}
+        found = {queue: _read(answers[index * width : (index + 1) * width], at) for index, queue in enumerate(queues)}
+        self._unreadable = frozenset(queue for queue, figures in found.items() if figures is None)
+        return found
+
+    def explain(self, queue: str) -> ReadProblem | None:
+        """See `StatisticsReader`."""
+        if self._problem is None and queue in self._unreadable:
+            return ReadProblem(Trouble.UNREADABLE, f"a key of queue {queue!r} is of a type that no broker makes")
+        return self._problem
 
     async def close(self) -> None:
         """Close connections."""
         await self._redis.aclose()
+
+
+def _name(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _read(answers: Sequence[Any], at: float) -> QueueStatistics | None:
