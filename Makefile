@@ -5,7 +5,8 @@ BIN := .venv/bin
 SOURCES := core/src api/src worker/src cli/src operator/src
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format bench bench-kills generate changelog clean
+.PHONY: help bootstrap services up test unit check format bench bench-kills bench-cluster generate changelog clean
+.PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -52,6 +53,24 @@ bench: services ## measure submissions, batches, workers and latency beside thei
 
 bench-kills: services ## 2,000 tasks for each kill, accounted one by one
 	$(BIN)/python -m benchmarks.kills
+
+cluster-up: ## start a Kubernetes cluster on this machine (kind or k3d where Docker is, else one node of its real parts)
+	@hack/local-cluster up
+
+images: ## build the images of API, operator and examples and hand them to the cluster
+	@hack/images
+
+deploy: ## install or upgrade Taskfleet in the cluster by Helm
+	@hack/deploy
+
+demo: bootstrap ## 500 tasks for a queue without pods: workers come, do them and go
+	@eval "$$(hack/local-cluster env)" && $(BIN)/python hack/demo
+
+cluster-down: ## stop the cluster
+	@hack/local-cluster down
+
+bench-cluster: bootstrap ## measure bursts, faults and 300 idle queues on the cluster
+	$(BIN)/python -m benchmarks.cluster
 
 changelog: bootstrap ## show the next release's changelog
 	$(BIN)/towncrier build --draft --version next
