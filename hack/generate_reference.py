@@ -18,6 +18,7 @@ from taskfleet_api.settings import ENVIRONMENT_PREFIX, Settings
 from taskfleet_api.telemetry import METRICS
 from taskfleet_core.reference_settings import ReferenceSettings
 from taskfleet_core.taskqueue import TaskQueueSpec
+from taskfleet_operator.metrics import METRICS as OPERATOR_METRICS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 NOTE = "Generated from the code by `make generate`; do not edit.\n"
@@ -64,17 +65,35 @@ def build_task_queue() -> str:
 
 
 def build_metrics() -> str:
-    """Every metric of `/metrics`."""
-    rows = [(metric.name, metric.kind, ", ".join(metric.labels) or "none", metric.help) for metric in METRICS.values()]
+    """Every metric of the `/metrics` of API and operator."""
+    head = ("Metric", "Kind", "Labels", "Meaning")
+    api = [(metric.name, metric.kind, show_labels(metric.labels), metric.help) for metric in METRICS.values()]
+    operator = [
+        (name + ("_total" if kind == "counter" else ""), kind, show_labels(labels), text)
+        for name, (kind, labels, text) in OPERATOR_METRICS.items()
+    ]
     return "\n".join(
         [
             "# Metrics\n",
             NOTE,
-            "What the API answers at `/metrics`. A figure that is not known has no sample; it is never a zero.\n",
-            *table(("Metric", "Kind", "Labels", "Meaning"), rows),
+            "A figure that is not known has no sample; it is never a zero.",
+            "What has not happened yet is a zero: its first time is an increase.",
+            "Both also tell of their process: `process_cpu_seconds_total`, `process_resident_memory_bytes` and so on.",
+            "How they are shown and what they alert on: [Monitoring](../monitoring.md).\n",
+            "## API\n",
+            "`/metrics` on its port, of each replica. Several replicas: add counters up, take the maximum of gauges.\n",
+            *table(head, api),
+            "\n## Operator\n",
+            "`/metrics` on port 8080. Only the leader tells of queues; `namespace` is the TaskQueue's.\n",
+            *table(head, operator),
             "",
         ]
     )
+
+
+def show_labels(labels: tuple[str, ...]) -> str:
+    """The names of a metric's labels."""
+    return ", ".join(labels) or "none"
 
 
 PAGES: Mapping[str, Any] = {

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from taskfleet_api.problems import INVALID_INPUT, Problem, ProblemResponse, build_problem, build_status_problem
 from taskfleet_api.tasks.parsing import describe_finding, escape_pointer
-from taskfleet_core.errors import FieldError, TaskfleetError
+from taskfleet_api.tasks.refusals import SUBMISSION_ROUTES, count_refusal
+from taskfleet_core.errors import FieldError, InvalidInputError, TaskfleetError
 
 __all__ = ["add_error_handlers"]
 
@@ -30,6 +31,7 @@ def add_error_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
 
 async def _handle_domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TaskfleetError)
+    _count_refusal(request, error)
     problem = build_problem(error)
     if problem.kind.status >= 500:
         log.warning("request_refused", path=request.url.path, status=problem.kind.status, error=str(error))
@@ -42,8 +44,15 @@ async def _handle_validation_error(request: Request, error: Exception) -> Respon
         FieldError(_build_pointer(found["loc"]), describe_finding(found["type"], found["msg"]))
         for found in error.errors()
     )
+    _count_refusal(request, InvalidInputError("The input is not valid.", errors))
     problem = Problem(kind=INVALID_INPUT, detail="The input is not valid.", errors=errors)
     return ProblemResponse(problem, request.url.path)
+
+
+def _count_refusal(request: Request, error: TaskfleetError) -> None:
+    route = getattr(request.scope.get("route"), "path", None)
+    if request.method == "POST" and route in SUBMISSION_ROUTES:
+        count_refusal(error)
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> Response:

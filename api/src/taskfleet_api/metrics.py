@@ -12,7 +12,7 @@ from taskfleet_api.health import check_dependencies
 from taskfleet_api.queues.service import build_figures
 from taskfleet_api.requests import ServicesOf
 from taskfleet_api.tasks.service import Services
-from taskfleet_api.telemetry import METRICS, REGISTRY
+from taskfleet_api.telemetry import METRICS, REGISTRY, expose_zeros
 
 __all__ = ["ObservedMetrics", "router"]
 
@@ -38,6 +38,7 @@ async def metrics(services: ServicesOf) -> Response:
     """Every metric of this replica. What is unknown has no sample."""
     checks = await check_dependencies(services)
     services.observed.dependencies = {name: check["up"] for name, check in checks.items() if ":" not in name}
+    expose_zeros(services.directory.names())
     return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE})
 
 

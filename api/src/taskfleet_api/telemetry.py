@@ -6,15 +6,29 @@ Lowest layer: adapters, background services and routers may count here; nothing 
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-__all__ = ["METRICS", "REGISTRY", "Metric", "configure_logging", "counter", "gauge", "histogram", "parse_traceparent"]
+from taskfleet_core.states import FINAL_STATES, TaskState
+
+__all__ = [
+    "METRICS",
+    "REGISTRY",
+    "Metric",
+    "configure_logging",
+    "counter",
+    "expose_zeros",
+    "gauge",
+    "histogram",
+    "parse_traceparent",
+]
 
 SECONDS_FINE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SECONDS_WIDE = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
@@ -31,6 +45,7 @@ class Metric:
     help: str
     buckets: tuple[float, ...] = ()
     observed: bool = False
+    values: tuple[str, ...] = ()  # all that the last label can be, so that the first of a kind is an increase from 0
 
 
 METRICS: Final[dict[str, Metric]] = {
@@ -48,9 +63,23 @@ METRICS: Final[dict[str, Metric]] = {
             "taskfleet_api_submissions_total",
             "counter",
             ("queue", "outcome"),
-            "Submitted tasks: accepted, replayed, conflict, refused, overloaded, unavailable.",
+            "Submitted tasks: accepted, or replayed for an idempotency key.",
+            values=("accepted", "replayed"),
         ),
-        Metric("taskfleet_api_streams", "gauge", ("kind",), "Open event streams and waiting requests."),
+        Metric(
+            "taskfleet_api_refused_total",
+            "counter",
+            ("reason",),
+            "Submitted tasks that were not accepted: invalid, not_found, conflict, overloaded, unavailable.",
+            values=("invalid", "not_found", "conflict", "overloaded", "unavailable"),
+        ),
+        Metric(
+            "taskfleet_api_streams",
+            "gauge",
+            ("kind",),
+            "Open event streams and waiting requests.",
+            values=("events", "wait"),
+        ),
         Metric(
             "taskfleet_api_backlog", "gauge", (), "Accepted records not yet published; absent while unknown.", (), True
         ),
@@ -62,6 +91,7 @@ METRICS: Final[dict[str, Metric]] = {
             "counter",
             ("queue", "outcome"),
             "Messages sent: confirmed, returned, nacked, timeout, connection.",
+            values=("confirmed", "returned", "nacked", "timeout", "connection"),
         ),
         Metric(
             "taskfleet_api_publish_seconds", "histogram", (), "Time from sending to the broker's confirm.", SECONDS_FINE
@@ -76,20 +106,35 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         Metric("taskfleet_api_loop_healthy", "gauge", ("loop",), "1 while a background loop succeeds.", (), True),
         Metric(
-            "taskfleet_recorder_events_total", "counter", ("outcome",), "Events of workers: applied, stale, unreadable."
+            "taskfleet_recorder_events_total",
+            "counter",
+            ("outcome",),
+            "Events of workers: applied, stale, unreadable.",
+            values=("applied", "stale", "unreadable"),
         ),
         Metric("taskfleet_recorder_lag_seconds", "gauge", (), "Age of the last event when it was applied."),
-        Metric("taskfleet_tasks_finished_total", "counter", ("queue", "state"), "Attempts that ended, by final state."),
+        Metric(
+            "taskfleet_tasks_finished_total",
+            "counter",
+            ("queue", "state"),
+            "Attempts that ended, by final state; retrying where the platform tries again.",
+            values=(*sorted(FINAL_STATES), TaskState.RETRYING),
+        ),
         Metric("taskfleet_task_run_seconds", "histogram", ("queue",), "Run time of tasks.", SECONDS_WIDE),
         Metric("taskfleet_task_wait_seconds", "histogram", ("queue",), "Time from due to started.", SECONDS_WIDE),
         Metric(
-            "taskfleet_sweeper_tasks_total", "counter", ("action",), "Tasks swept: published, expired, lost, reclaimed."
+            "taskfleet_sweeper_tasks_total",
+            "counter",
+            ("action",),
+            "Tasks swept: published, expired, lost, reclaimed.",
+            values=("published", "expired", "lost", "reclaimed"),
         ),
         Metric(
             "taskfleet_schedule_ticks_total",
             "counter",
             ("outcome",),
             "Ticks of schedules: submitted, skipped, refused.",
+            values=("submitted", "skipped", "refused"),
         ),
         Metric("taskfleet_retention_deleted_total", "counter", (), "Finished records deleted because of their age."),
         Metric("taskfleet_queue_ready", "gauge", ("queue",), "Messages that wait; absent while unknown.", (), True),
@@ -108,6 +153,7 @@ METRICS: Final[dict[str, Metric]] = {
 }
 
 REGISTRY = CollectorRegistry(auto_describe=False)
+ProcessCollector(registry=REGISTRY)
 
 
 @cache
@@ -136,6 +182,26 @@ def _row(name: str, kind: str) -> Metric:
     if metric.kind != kind or metric.observed:
         raise ValueError(f"{name} is {'an observed' if metric.observed else 'a'} {metric.kind}, not a {kind}")
     return metric
+
+
+def expose_zeros(queues: Iterable[str]) -> None:
+    """Show what has not happened yet as 0 where all values of the labels are known.
+
+    Prometheus takes a counter that appears with 1 for one that has always been 1: the first dead task of a queue would
+    be no increase, and no alert.
+    """
+    known = list(queues)
+    for metric in METRICS.values():
+        if metric.observed or metric.kind == "histogram" or (metric.kind == "gauge" and not metric.values):
+            continue
+        made = counter(metric.name) if metric.kind == "counter" else gauge(metric.name)
+        if metric.labels[:1] == ("queue",):
+            for queue in known:
+                for value in metric.values:
+                    made.labels(queue, value)
+        elif len(metric.labels) == 1:
+            for value in metric.values:
+                made.labels(value)
 
 
 def register_collector(collector: Collector) -> None:

@@ -29,6 +29,7 @@ from taskfleet_api.tasks.batches import (
 )
 from taskfleet_api.tasks.model import HeldBackError, SubmittedTask
 from taskfleet_api.tasks.parsing import parse_precise
+from taskfleet_api.tasks.refusals import count_refusal
 from taskfleet_api.tasks.rendering import render_page, render_submitted, render_task
 from taskfleet_api.tasks.schemas import (
     NAME_MAX,
@@ -219,6 +220,9 @@ async def submit_batch(
         (outcome.queue, outcome.replayed) for outcome in settled if isinstance(outcome, SubmittedTask)
     ).items():
         _get_counter(queue, "replayed" if replayed else "accepted").inc(count)
+    for outcome in settled:
+        if isinstance(outcome, TaskfleetError) and not isinstance(outcome, HeldBackError):
+            count_refusal(outcome)
     return _answer_batch(settled, atomic)
 
 

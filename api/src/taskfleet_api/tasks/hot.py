@@ -19,6 +19,7 @@ from taskfleet_api.bodies import check_content, parse_idempotency_key, parse_wai
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem, build_problem
 from taskfleet_api.tasks.endpoints import answer_submission, count_submission
 from taskfleet_api.tasks.parsing import parse_fast
+from taskfleet_api.tasks.refusals import count_refusal
 from taskfleet_api.tasks.rendering import render_submitted
 from taskfleet_api.tasks.service import ANONYMOUS, NewSubmission, Services, SubmittedTask
 from taskfleet_api.telemetry import counter, histogram, parse_traceparent
@@ -70,6 +71,7 @@ class HotSubmissions:
         except ClientDisconnect:
             return
         except TaskfleetError as error:
+            count_refusal(error)
             status, text, extra = _render_problem(build_problem(error), scope["path"])
         except Exception:
             log.exception("submission_failed")
