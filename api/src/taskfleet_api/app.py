@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from taskfleet_api import health, metrics
+from taskfleet_api import documentation, health, metrics
 from taskfleet_api.authentication import ApiKeys, Authentication
 from taskfleet_api.background import Background, options_from
 from taskfleet_api.brokers import open_dead_letters, open_publisher, open_topology
@@ -55,6 +55,8 @@ class Api(FastAPI):
             version=version("taskfleet-api"),
             lifespan=_run,
             redirect_slashes=False,
+            docs_url=None,  # a page of our own
+            redoc_url=None,
             openapi_tags=[
                 {"name": "tasks", "description": "Submit, read, follow, cancel and retry tasks."},
                 {"name": "queues", "description": "Queues, their figures and their dead letters."},
@@ -102,7 +104,8 @@ def create_app(settings: Settings) -> Api:
     """The app; nothing is opened before its lifespan begins."""
     app = Api(settings)
     mount_references(app, settings.references)
-    routers = [module.router for module in (task_endpoints, queue_endpoints, schedule_endpoints, health, metrics)]
+    modules = (task_endpoints, queue_endpoints, schedule_endpoints, health, metrics, documentation)
+    routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router)
     add_error_handlers(app, [*(REFERENCES[name] for name in settings.references), *routers])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from taskfleet_api import documentation
 from taskfleet_api.problems import ERROR_TABLE, Problem, ProblemResponse
 from taskfleet_api.tasks.model import ANONYMOUS
 from taskfleet_core.errors import AuthenticationError
@@ -17,9 +18,7 @@ from taskfleet_core.errors import AuthenticationError
 __all__ = ["ADMIN", "OPEN_PATHS", "ApiKeys", "Authentication", "get_principal"]
 
 ADMIN = "admin"
-OPEN_PATHS = frozenset(
-    {"/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"},
-)
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"}) | documentation.PATHS
 PRINCIPAL = "taskfleet.principal"
 BEARER = b"bearer "
 CHALLENGE = 'Bearer realm="taskfleet"'
