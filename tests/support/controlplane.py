@@ -1,6 +1,7 @@
 """A real Kubernetes API for tests: etcd and kube-apiserver on free ports in a folder of their own, without any node.
 
-RBAC is on, every write is audited, and the TaskQueue CRD is applied. The binaries are those of the one-node cluster.
+RBAC is on, the TaskQueue CRD is applied, and every write is audited (of ServiceAccounts also every read). The
+binaries are those of the one-node cluster.
 """
 
 import base64
@@ -24,11 +25,11 @@ import pytest
 from tests.support.processes import ManagedProcess, free_port, start_process
 from tests.support.waiting import eventually_sync
 
-__all__ = ["ApiError", "ControlPlane", "control_plane", "controllers", "find_binaries"]
+__all__ = ["ROOT", "ApiError", "ControlPlane", "control_plane", "controllers", "find_binaries"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "k8s/crd/taskqueues.taskfleet.dev.yaml"
-NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm")
 BUILD_SECONDS = 1800
 
 AUDIT_POLICY = """\
@@ -36,8 +37,9 @@ apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
-- {level: None, verbs: [get, list, watch]}
 - {level: None, users: ["system:apiserver"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+- {level: None, verbs: [get, list, watch]}
 - {level: Metadata}
 """
 
@@ -201,14 +203,15 @@ class ControlPlane:
         return path
 
     def read_audit(self, namespace: str) -> list[dict[str, Any]]:
-        """All writes in a namespace so far, in the order of their completion; one entry per request."""
+        """All audited requests in a namespace so far, in the order of their completion."""
         entries = []
         if not self.audit_log.exists():
             return []
         for line in self.audit_log.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):  # the last line may be half written
                 entry = json.loads(line)
-                if (entry.get("objectRef") or {}).get("namespace") == namespace:
+                done = entry["stage"] == "ResponseComplete" or entry["verb"] == "watch"
+                if done and (entry.get("objectRef") or {}).get("namespace") == namespace:
                     entries.append(entry)
         return entries
 

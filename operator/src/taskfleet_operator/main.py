@@ -24,12 +24,11 @@ from taskfleet_operator.handlers import build_registry, build_settings, sweep_de
 from taskfleet_operator.kube import Kube, open_kube
 from taskfleet_operator.lease import Lease
 from taskfleet_operator.metrics import OperatorCollector
-from taskfleet_operator.names import QUEUE_LABEL
 from taskfleet_operator.polling import Poller, Store
 from taskfleet_operator.probes import ProbeServer
 from taskfleet_operator.reconciling import CHILD_KINDS, Reconciler
 from taskfleet_operator.settings import OperatorSettings, load_settings
-from taskfleet_operator.watching import Watcher
+from taskfleet_operator.watching import Watcher, find_owner_key
 from taskfleet_operator.work_queue import WorkQueue
 
 __all__ = ["main", "read_worker_package"]
@@ -176,11 +175,9 @@ class Operator:
             await asyncio.sleep(min(1.0, self._settings.interval_seconds))
 
     def _on_child(self, child: dict[str, object]) -> None:
-        metadata = child["metadata"]
-        assert isinstance(metadata, dict)
-        name = (metadata.get("labels") or {}).get(QUEUE_LABEL)
-        if name:
-            self.work.add(f"{metadata['namespace']}/{name}")
+        key = find_owner_key(child)
+        if key is not None:
+            self.work.add(key)
 
     def _on_numbers(self, queues: set[str]) -> None:
         for key in self.reconciler.find_keys(queues):

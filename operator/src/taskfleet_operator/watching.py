@@ -7,16 +7,27 @@ from typing import Any
 import structlog
 
 from taskfleet_core.errors import TaskfleetError
+from taskfleet_core.taskqueue import KIND
 from taskfleet_operator.kube import Kube
-from taskfleet_operator.names import MANAGED_SELECTOR
+from taskfleet_operator.names import MANAGED_SELECTOR, QUEUE_LABEL
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "find_owner_key"]
 
 WATCH_SECONDS = 290
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 10.0
 
 _log = structlog.get_logger()
 Manifest = dict[str, Any]
+
+
+def find_owner_key(child: Manifest) -> str | None:
+    """The TaskQueue (namespace/name) that a child belongs to: by its owner, since labels are easily taken off, and by
+    its label where another controller owns it, as with pods."""
+    metadata = child["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    name = next((owner["name"] for owner in owners if owner["kind"] == KIND and owner.get("controller")), None)
+    name = name or (metadata.get("labels") or {}).get(QUEUE_LABEL)
+    return f"{metadata['namespace']}/{name}" if name else None
 
 
 class Watcher:
