@@ -36,6 +36,7 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/generate_crd.py --check
 	$(BIN)/python hack/generate_sync_client.py --check
 	$(BIN)/python hack/generate_reference.py --check
+	$(BIN)/python hack/generate_dashboards.py --check
 	$(BIN)/codespell -q 3 --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
 
 format: bootstrap ## format and fix what the linter can fix
@@ -47,6 +48,7 @@ generate: bootstrap ## write the generated files again
 	$(BIN)/python hack/generate_crd.py
 	$(BIN)/python hack/generate_sync_client.py
 	$(BIN)/python hack/generate_reference.py
+	$(BIN)/python hack/generate_dashboards.py
 
 bench: services ## measure submissions, batches, workers and latency beside their peers
 	$(BIN)/python -m benchmarks

@@ -30,6 +30,7 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "taskfleet_tasks_completed": ("counter", QUEUE_LABELS, "Tasks finished by workers, all outcomes."),
     "taskfleet_task_run_seconds": ("counter", QUEUE_LABELS, "Run time of the finished tasks."),
     "taskfleet_worker_startup_seconds": ("gauge", QUEUE_LABELS, "Pod created until first heartbeat, averaged."),
+    "taskfleet_scaling_active": ("gauge", QUEUE_LABELS, "1 while the operator scales: mode Active and not paused."),
     "taskfleet_scaling_decisions": ("counter", (*QUEUE_LABELS, "cause"), "Decisions by what ruled them."),
     "taskfleet_operator_poll_seconds": ("gauge", (), "Duration of the last round of reading."),
     "taskfleet_operator_poll_timestamp_seconds": ("gauge", (), "Unix time of the last complete round."),

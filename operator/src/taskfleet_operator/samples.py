@@ -6,6 +6,7 @@ from typing import NamedTuple
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.scaling import Decision
 from taskfleet_core.statistics import QueueStatistics
+from taskfleet_operator.children.deployment import is_paused
 from taskfleet_operator.observed import Observed
 
 __all__ = ["Sample", "build_samples"]
@@ -26,6 +27,8 @@ def build_samples(observed: Observed, decision: Decision | None, causes: dict[st
     if observed.heartbeats is not None:
         yield from _slots(labels, observed.heartbeats)
     yield Sample("taskfleet_queue_target_wait_seconds", labels, observed.queue.spec.scaling.target_wait_seconds)
+    is_active = observed.queue.spec.scaling.mode == "Active" and not is_paused(observed.queue.metadata.annotations)
+    yield Sample("taskfleet_scaling_active", labels, float(is_active))
     yield Sample("taskfleet_workers", labels, sum(not pod.is_terminating for pod in observed.pods))
     yield Sample("taskfleet_tasks_completed", labels, observed.completed)
     yield Sample("taskfleet_task_run_seconds", labels, observed.run_seconds_sum)
