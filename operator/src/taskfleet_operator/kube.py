@@ -41,6 +41,7 @@ TIMEOUT_SECONDS = 10.0
 # An open watch says at least a bookmark each minute: one that is silent for longer has lost its connection.
 WATCH_SILENCE_SECONDS = 90.0
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+UNFIT = ("failed to create typed patch object", "failed to convert new object")
 LEASE_PREFIX = "/apis/coordination.k8s.io/"
 
 Manifest = dict[str, Any]
@@ -259,7 +260,9 @@ def _map_error(method: str, path: str, status: int, data: bytes) -> TaskfleetErr
         return ConflictError(text)
     if status in {401, 403}:
         return ForbiddenError(text)
-    return RefusedError(text) if status in {400, 405, 413, 415, 422} else UnavailableError(text)
+    # Server-side apply answers 500 to what has a wrong type, a wrong unit or an unknown field.
+    unfit = status == 500 and any(part in message for part in UNFIT)
+    return RefusedError(text) if unfit or status in {400, 405, 413, 415, 422} else UnavailableError(text)
 
 
 async def open_kube(timeout_seconds: float = TIMEOUT_SECONDS) -> Kube:
