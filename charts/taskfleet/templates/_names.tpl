@@ -64,7 +64,7 @@ labels:
 {{- $root := index . 0 -}}{{- $image := index . 1 -}}
 {{- $tag := $image.tag -}}
 {{- if eq (index . 2) "own" -}}{{- $tag = coalesce $image.tag $root.Values.image.tag $root.Chart.AppVersion -}}{{- end -}}
-{{- $registry := $root.Values.image.registry -}}
+{{- $registry := $image.registry | default $root.Values.image.registry -}}
 {{- if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}:{{ $tag }}
 {{- end -}}
 
