@@ -25,6 +25,7 @@ LIMIT_SECONDS = 240
 OPEN_STATES = ("scheduled", "pending", "queued", "running", "retrying")
 RELEASE = os.environ.get("RELEASE", "taskfleet")
 NAMESPACE = os.environ.get("NAMESPACE", "taskfleet")
+QUEUE_NAMESPACE = os.environ.get("QUEUE_NAMESPACE", "default")
 BAR_CHARACTERS = 25
 
 
@@ -61,7 +62,7 @@ def fetch_admin_key() -> str:
 
 def fetch_status() -> dict[str, Any]:
     """What the operator says about the queue."""
-    return dict(json.loads(kubectl("get", "taskqueue", QUEUE, "-o", "json")).get("status") or {})
+    return dict(json.loads(kubectl("-n", QUEUE_NAMESPACE, "get", "taskqueue", QUEUE, "-o", "json")).get("status") or {})
 
 
 class Timeline:
@@ -98,7 +99,7 @@ def ensure_queue(client: Client) -> None:
     """Apply the sample and wait until the operator and the API know it and nothing is left of an earlier run."""
     manifest = Path(__file__).parent / "taskqueue.yaml"
     print(f"$ kubectl apply -f {os.path.relpath(manifest)}")
-    print(kubectl("apply", "-f", str(manifest)).strip())
+    print(kubectl("-n", QUEUE_NAMESPACE, "apply", "-f", str(manifest)).strip())
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         status = fetch_status()
@@ -144,7 +145,7 @@ def main() -> int:
         watch_until(timeline, client, until_idle=True)
         timeline.note("no pods, no cost")
     print(f"\nreplicas went 0 -> {timeline.peak} -> 0; the operator's reasons:\n")
-    print(kubectl("events", "--for", f"taskqueue/{QUEUE}").strip())
+    print(kubectl("-n", QUEUE_NAMESPACE, "events", "--for", f"taskqueue/{QUEUE}").strip())
     return 0
 
 

@@ -1,0 +1,31 @@
+"""Tests on a real cluster: one installation for all, in an order that ends with its removal; counted, never timed."""
+
+from pathlib import Path
+
+import pytest
+from tests.support.cluster import cluster as cluster  # the fixture
+
+HERE = Path(__file__).parent
+# What disturbs others comes late: faults of the whole installation, an upgrade of it, and at the end its removal.
+ORDER = [
+    "test_examples",
+    "test_scaling",
+    "test_rollout",
+    "test_monitoring",
+    "test_upgrade",
+    "test_faults",
+    "test_uninstall",
+]
+TEST_SECONDS = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order above, in one process; the time limit counts the test alone: the first one starts a cluster."""
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
+        item.add_marker(pytest.mark.xdist_group("cluster"))
+    ours.sort(key=lambda item: ORDER.index(item.path.stem))
+    places = [index for index, item in enumerate(items) if HERE in item.path.parents]
+    for index, item in zip(places, ours, strict=True):
+        items[index] = item
