@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -47,6 +48,9 @@ class Proxy:
         for link in self._links:
             link.cancel()
 
+    def on_data(self, data: bytes) -> None:
+        """What a client sent is about to pass; for subclasses."""
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -61,7 +65,7 @@ class Proxy:
         await self._forwarding.wait()
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         pumps = [
-            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(reader, far_writer, self.on_data)),
             asyncio.create_task(self._pump(far_reader, writer)),
         ]
         try:
@@ -72,8 +76,14 @@ class Proxy:
             await asyncio.gather(*pumps, return_exceptions=True)
             far_writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        on_data: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
         while data := await reader.read(65536):
+            on_data(data)
             self.held_bytes += len(data)
             await self._forwarding.wait()
             self.held_bytes -= len(data)

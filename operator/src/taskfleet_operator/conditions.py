@@ -12,6 +12,8 @@ __all__ = ["build_conditions", "find_unhealthy", "merge_conditions"]
 IMAGE_REASONS = {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"}
 REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 CRASH_REASONS = {"CrashLoopBackOff"}
+BROKER_REASONS = {Reason.BROKER_UNREACHABLE, Reason.BROKER_CREDENTIALS_REFUSED}
+CRASHES = 2  # a worker that runs between two crashes is no healthy one
 
 Verdict = tuple[str, Reason, str]  # status, reason, message
 
@@ -25,7 +27,7 @@ def build_conditions(
     wanted = {
         ConditionType.READY: _judge_ready(observed, metrics, workers),
         ConditionType.METRICS_AVAILABLE: metrics,
-        ConditionType.SCALING_ACTIVE: _judge_scaling(mode, decision),
+        ConditionType.SCALING_ACTIVE: _judge_scaling(observed, mode, decision),
         ConditionType.SCALING_LIMITED: _judge_limits(decision),
         ConditionType.WORKERS_HEALTHY: workers,
     }
@@ -67,8 +69,12 @@ def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verd
         return "False", Reason.QUEUE_CONFLICT, fix
     if observed.credentials is None:
         return "False", Reason.BROKER_SECRET_UNREADABLE, observed.credentials_error or "the broker secret is missing"
+    if metrics[0] == "False" and metrics[1] in BROKER_REASONS:
+        return metrics
     if observed.topology_error:
         return "False", Reason.QUEUE_UNAVAILABLE, observed.topology_error
+    if not observed.topology_ready:
+        return "False", Reason.QUEUE_PENDING, "the queue is being declared at the broker; workers start after that"
     for status, reason, message in (metrics, workers):
         if status == "False":
             return status, reason, message
@@ -78,18 +84,26 @@ def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verd
 
 def _judge_metrics(observed: Observed) -> Verdict:
     if observed.statistics is None:
-        detail = observed.statistics_error or "the broker's queue statistics have not been read yet"
-        return "False", Reason.STATISTICS_UNREADABLE, f"{detail}; replicas are held"
+        detail = observed.statistics_error or "the broker's queue statistics cannot be read; replicas are held"
+        reason = Reason(observed.statistics_reason or Reason.STATISTICS_UNREADABLE)
+        return "Unknown" if reason is Reason.STATISTICS_PENDING else "False", reason, detail
     if observed.heartbeats is None:
-        return "True", Reason.HEARTBEATS_UNREADABLE, "the workers' heartbeats cannot be read; depth alone decides"
+        return (
+            "True",
+            Reason.HEARTBEATS_UNREADABLE,
+            ("the workers' heartbeats cannot be read: depth alone decides, and nobody leaves"),
+        )
     return "True", Reason.STATISTICS_FRESH, "queue depth and heartbeats are fresh"
 
 
-def _judge_scaling(mode: Reason, decision: Decision | None) -> Verdict:
+def _judge_scaling(observed: Observed, mode: Reason, decision: Decision | None) -> Verdict:
+    metadata = observed.queue.metadata
+    resume = f"kubectl patch tq {metadata.name} -n {metadata.namespace} --type merge -p "
     texts = {
         Reason.PAUSED: "paused by the annotation taskfleet.dev/paused: remove it to resume",
-        Reason.PINNED: "fixed by spec.scaling.replicas: to resume run kubectl patch tq NAME --type merge "
-        '-p \'{"spec":{"scaling":{"replicas":null}}}\'',
+        Reason.PINNED: "fixed by spec.scaling.replicas: to resume run "
+        + resume
+        + """'{"spec":{"scaling":{"replicas":null}}}'""",
         Reason.DRY_RUN: "mode DryRun: decisions are reported and not carried out",
         Reason.EXTERNAL: "mode External: something else scales the Deployment",
     }
@@ -111,7 +125,8 @@ def _judge_limits(decision: Decision | None) -> Verdict:
 
 
 def _judge_workers(observed: Observed) -> Verdict:
-    broken = find_unhealthy(observed.pods)
+    beating = {beat.get("pod_uid") for beat in observed.heartbeats or ()}
+    broken = find_unhealthy(tuple(pod for pod in observed.pods if pod.uid not in beating))
     if broken is not None:
         return "False", *broken
     alive = [pod for pod in observed.pods if not pod.is_terminating]
@@ -124,9 +139,15 @@ def _judge_workers(observed: Observed) -> Verdict:
 
 
 def find_unhealthy(pods: tuple[PodFacts, ...]) -> tuple[Reason, str] | None:
-    """The first thing that keeps a worker from running, with the fix."""
+    """The first thing that keeps a worker from running, with the fix. `pods` are those without a heartbeat."""
     for pod in pods:
-        if pod.is_terminating or pod.waiting_reason is None:
+        if pod.is_terminating:
+            continue
+        if pod.refusal:
+            return Reason.APP_REFUSED, f"{pod.refusal} (pod {pod.name})"
+        if pod.waiting_reason is None:
+            if pod.restarts >= CRASHES and pod.last_exit_message:
+                return Reason.WORKERS_CRASHING, _explain_crash(pod)
             continue
         detail = pod.waiting_message or pod.waiting_reason
         if pod.waiting_reason in IMAGE_REASONS:
@@ -134,6 +155,10 @@ def find_unhealthy(pods: tuple[PodFacts, ...]) -> tuple[Reason, str] | None:
         if pod.waiting_reason in REFUSED_REASONS:
             return Reason.WORKERS_REFUSED, f"{detail} (pod {pod.name}): check spec.worker.env, envFrom and template"
         if pod.waiting_reason in CRASH_REASONS:
-            last = f": {pod.last_exit_message}" if pod.last_exit_message else ""
-            return Reason.WORKERS_CRASHING, f"pod {pod.name} restarts{last}; see kubectl logs {pod.name} --previous"
+            return Reason.WORKERS_CRASHING, _explain_crash(pod)
     return None
+
+
+def _explain_crash(pod: PodFacts) -> str:
+    last = f": {pod.last_exit_message}" if pod.last_exit_message else ""
+    return f"pod {pod.name} restarts{last}; see kubectl logs {pod.name} --previous"

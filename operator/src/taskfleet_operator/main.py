@@ -1,14 +1,11 @@
 """Puts the operator together and runs it: `python -m taskfleet_operator`."""
 
 import asyncio
-import contextlib
-import importlib.util
 import signal
 import sys
 import threading
 import time
 from collections.abc import Awaitable
-from pathlib import Path
 
 import kopf
 import structlog
@@ -16,37 +13,29 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
 from taskfleet_core.errors import TaskfleetError
-from taskfleet_core.statistics import open_statistics
 from taskfleet_operator.applying import Applier
-from taskfleet_operator.children.injection import build_archive
+from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory
+from taskfleet_operator.children.injection import Injection, read_injected_files
 from taskfleet_operator.events import EventSender
 from taskfleet_operator.handlers import build_registry, build_settings, sweep_deleted, wait_for_crd
 from taskfleet_operator.kube import Kube, open_kube
 from taskfleet_operator.lease import Lease
 from taskfleet_operator.metrics import OperatorCollector
-from taskfleet_operator.polling import Poller, Store
+from taskfleet_operator.polling import Poller
 from taskfleet_operator.probes import ProbeServer
 from taskfleet_operator.reconciling import CHILD_KINDS, Reconciler
+from taskfleet_operator.registering import register_queues
 from taskfleet_operator.settings import OperatorSettings, load_settings
+from taskfleet_operator.store import Store
+from taskfleet_operator.topology_keeping import TopologyKeeper
 from taskfleet_operator.watching import Watcher, find_owner_key
 from taskfleet_operator.work_queue import WorkQueue
 
-__all__ = ["main", "read_worker_package"]
+__all__ = ["main"]
 
-REGISTER_SECONDS = 30.0
 STALE_POLLS = 15  # rounds without an end: the poller is stuck, not the broker slow
-WORKER_PACKAGE = "taskfleet_worker"
 
 _log = structlog.get_logger()
-
-
-def read_worker_package() -> dict[str, bytes]:
-    """The files that are injected into worker pods. They are read, never imported: a worker's code runs in workers."""
-    spec = importlib.util.find_spec(WORKER_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise RuntimeError(f"{WORKER_PACKAGE} is not installed beside the operator")
-    folder = Path(spec.origin).parent
-    return {f"{WORKER_PACKAGE}/{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*.py"))}
 
 
 class Operator:
@@ -65,34 +54,34 @@ class Operator:
         )
         kube.guard_writes(lambda: self._lease.is_leader)
         self._watchers = {kind: Watcher(kube, kind, settings.namespace, self._on_child) for kind in CHILD_KINDS}
-        reader = open_statistics(
-            settings.broker_url.get_secret_value(),
-            _secret(settings.broker_management_url),
-            _secret(settings.broker_metrics_url),
-        )
+        self._keeper = TopologyKeeper(self._on_topology)
         self._poller = Poller(
-            readers={settings.broker_name: reader},
             store=self._store,
-            queues=lambda: self.reconciler.get_queues_by_broker(),
+            wanted=lambda: self.reconciler.get_wanted(),
             on_numbers=self._on_numbers,
+            on_missing=self._keeper.report_missing,
+            on_return=self._keeper.report_return,
             interval_seconds=settings.interval_seconds,
         )
         self.reconciler = Reconciler(
             kube=kube,
             settings=settings,
+            brokers=BrokerDirectory(kube, settings),
             poller=self._poller,
+            keeper=self._keeper,
             applier=Applier(kube, self._store, EventSender(kube)),
             watchers=self._watchers,
-            archive=build_archive(read_worker_package()),
+            injection=Injection.from_files(read_injected_files()),
             may_write=lambda: self._lease.is_leader,
+            enqueue=lambda key: self.work.add(key),
         )
         self.work = WorkQueue(self.reconciler.reconcile, settings.reconcile_workers)
-        self._started_at = time.monotonic()
+        self._ready_at = time.monotonic()
         self._ready = False
 
     def check_alive(self) -> str | None:
         """What is wrong when the poller is stuck."""
-        last = max(self._poller.beat_at, self._started_at)
+        last = max(self._poller.beat_at or 0.0, self._ready_at)
         silent = time.monotonic() - last
         limit = STALE_POLLS * max(1.0, self._settings.interval_seconds)
         return f"no round of polling has ended for {silent:.0f} s" if self._ready and silent > limit else None
@@ -133,7 +122,7 @@ class Operator:
                 asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
                 asyncio.create_task(self._register(), name="registry"),
             ]
-            self._ready = True
+            self._ready, self._ready_at = True, time.monotonic()
             await _first(stop.wait(), asyncio.shield(lost), *map(asyncio.shield, loops))
             if not stop.is_set():
                 ended = next((task for task in (lost, *loops) if task.done()), lost)
@@ -144,6 +133,7 @@ class Operator:
             for task in (lost, *loops):
                 task.cancel()
             await asyncio.gather(lost, *loops, return_exceptions=True)
+            await self._keeper.close()
 
     async def _watch_task_queues(self, stop: asyncio.Event) -> None:
         namespace = self._settings.namespace
@@ -162,33 +152,23 @@ class Operator:
         await sweep_deleted(self._kube, self._settings.namespace, self.reconciler, self.work.add)
 
     async def _register(self) -> None:
-        """Announce the queues to the API each half minute, and soon after one came or changed."""
-        told: list[object] = []
-        told_at = 0.0
-        while True:
-            entries = self.reconciler.build_registrations()
-            core = [{**entry, "at": 0} for entry in entries]
-            if core != told or time.monotonic() - told_at > REGISTER_SECONDS:
-                with contextlib.suppress(OSError, Exception):
-                    await self._store.register(entries)
-                    told, told_at = list(core), time.monotonic()
-            await asyncio.sleep(min(1.0, self._settings.interval_seconds))
+        index = self.reconciler.index
+        await register_queues(self._store, lambda: index.revision, self.reconciler.build_registrations)
 
     def _on_child(self, child: dict[str, object]) -> None:
         key = find_owner_key(child)
         if key is not None:
             self.work.add(key)
 
-    def _on_numbers(self, queues: set[str]) -> None:
-        for key in self.reconciler.find_keys(queues):
+    def _on_numbers(self, broker: BrokerAccess | None, queues: set[str]) -> None:
+        for key in self.reconciler.index.find_keys(broker, queues):
             self.work.add(key)
+
+    def _on_topology(self, broker: BrokerAccess, queue: str) -> None:
+        self._on_numbers(broker, {queue})
 
     def _on_wake(self, queue: str) -> None:
         self._poller.wake(queue)
-
-
-def _secret(value: object) -> str | None:
-    return value.get_secret_value() if value is not None else None  # type: ignore[attr-defined] # SecretStr
 
 
 async def _first(*waits: Awaitable[object]) -> None:

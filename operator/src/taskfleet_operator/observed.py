@@ -36,6 +36,7 @@ class PodFacts:
     waiting_message: str | None = None
     restarts: int = 0
     last_exit_message: str | None = None
+    refusal: str | None = None  # what the injected loader said when it would not run the app
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,13 @@ class Observed:
     pods: tuple[PodFacts, ...] = ()
     statistics: QueueStatistics | None = None
     statistics_error: str | None = None
+    statistics_reason: str | None = None  # a stable reason beside it
     heartbeats: tuple[Heartbeat, ...] | None = None  # None: the store cannot be read
     startup_seconds: float | None = None
     memory: Memory | None = None
     fenced: frozenset[str] = frozenset()  # pod uids fenced by earlier plans
     conflict_with: str | None = None  # namespace/name of the older TaskQueue on the same queue
+    topology_ready: bool = True  # the queue stands at the broker: workers find it
     topology_error: str | None = None
     degradations: tuple[str, ...] = ()
     completed: int = 0  # tasks finished by workers of this queue so far, also by those that are gone

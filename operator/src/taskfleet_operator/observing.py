@@ -1,16 +1,20 @@
-"""Puts together what one reconcile sees. Reads copies that watches and polls keep; asks the API server for nothing
-but a broker secret of the user's."""
+"""From what Kubernetes and brokers tell to what a decision needs to know. Pure."""
 
-import base64
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from taskfleet_core.statistics import ReadProblem, Trouble
 from taskfleet_core.taskqueue import TaskQueue
+from taskfleet_operator.names import CONTAINER, Reason
 from taskfleet_operator.observed import PodFacts
 
-__all__ = ["build_pod_facts", "decode_secret", "explain_invalid", "parse_queue", "parse_time"]
+__all__ = ["build_pod_facts", "explain_invalid", "explain_problem", "parse_queue", "parse_time"]
+
+EX_CONFIG = 78  # the exit code of a loader that refuses the app
+REFUSAL_PREFIX = "taskfleet: "
+MESSAGE_MAX_CHARACTERS = 300
 
 Manifest = dict[str, Any]
 
@@ -35,10 +39,10 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
     """What matters of a pod."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     conditions = {item["type"]: item["status"] for item in status.get("conditions") or ()}
-    containers = status.get("containerStatuses") or [{}]
-    state = containers[0].get("state") or {}
+    container = _find_container(status)
+    state = container.get("state") or {}
     waiting = state.get("waiting") or {}
-    ended = (containers[0].get("lastState") or {}).get("terminated") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
     cost = (metadata.get("annotations") or {}).get("controller.kubernetes.io/pod-deletion-cost")
     return PodFacts(
         name=metadata["name"],
@@ -49,22 +53,49 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
         deletion_cost=int(cost) if cost else None,
         waiting_reason=waiting.get("reason"),
         waiting_message=waiting.get("message"),
-        restarts=containers[0].get("restartCount", 0),
+        restarts=container.get("restartCount", 0),
         last_exit_message=_explain_exit(ended),
+        refusal=_find_refusal(ended),
     )
 
 
+def _find_container(status: Manifest) -> Manifest:
+    """The status of the worker's container; sidecars of the user's may come before it."""
+    found: Manifest = next((item for item in status.get("containerStatuses") or () if item["name"] == CONTAINER), {})
+    return found
+
+
+def _find_refusal(ended: Manifest) -> str | None:
+    """What the injected loader said when it would not run the app."""
+    if ended.get("exitCode") != EX_CONFIG:
+        return None
+    lines = [line for line in (ended.get("message") or "").splitlines() if line.startswith(REFUSAL_PREFIX)]
+    return lines[-1].removeprefix(REFUSAL_PREFIX).strip() if lines else None
+
+
 def _explain_exit(ended: Manifest) -> str | None:
-    if not ended:
+    code = ended.get("exitCode")
+    if not ended or code == 0:
         return None
     if ended.get("reason") == "OOMKilled":
         return "out of memory: raise spec.worker.resources.limits.memory"
-    return f"exit code {ended.get('exitCode')}"
+    message = (ended.get("message") or "").strip()
+    if "executable file not found" in message:
+        return "the image has no command `celery`: install Celery 5.5 or newer in it, on the PATH"
+    last = message.splitlines()[-1][:MESSAGE_MAX_CHARACTERS] if message else ""
+    return f"exit code {code}: {last}" if last else f"exit code {code}"
 
 
-def decode_secret(secret: Manifest, key: str) -> str | None:
-    """One value of a Secret, or None when it is not there or no text."""
-    try:
-        return base64.b64decode((secret.get("data") or {})[key], validate=True).decode()
-    except (KeyError, ValueError):
-        return None
+def explain_problem(problem: ReadProblem | None, where: str) -> tuple[Reason, str]:
+    """Why there are no figures and what mends it; `where` is where the credentials are corrected."""
+    if problem is None:
+        return Reason.STATISTICS_PENDING, "the broker has not been read yet"
+    held = "replicas stay as they are meanwhile"
+    if problem.kind is Trouble.REFUSED:
+        return Reason.BROKER_CREDENTIALS_REFUSED, f"{problem.detail}: correct user and password in {where}; {held}"
+    if problem.kind is Trouble.MISSING:
+        return Reason.QUEUE_MISSING, f"{problem.detail}: it is being declared; {held}"
+    if problem.kind is Trouble.UNREACHABLE:
+        fix = f"check that the broker runs and that {where} names it"
+        return Reason.BROKER_UNREACHABLE, f"{problem.detail}: {fix}; {held}"
+    return Reason.STATISTICS_UNREADABLE, f"{problem.detail}; {held}"

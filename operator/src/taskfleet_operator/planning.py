@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from taskfleet_core.scaling import Cause, Decision, Observation, decide
+from taskfleet_core.schedules import apply_schedules
 from taskfleet_operator.children.deployment import build_deployment, is_paused
 from taskfleet_operator.children.disruption_budget import build_disruption_budget
 from taskfleet_operator.children.secret import build_secret, build_secret_hash
@@ -18,6 +19,8 @@ __all__ = ["build_plan"]
 
 # Looked at again after this time although nothing changed: idle time passes without an event.
 REQUEUE_SECONDS = 1.0
+# Schedules fire, and Secrets of brokers get another content, without an event too.
+QUIET_REQUEUE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> 
         return _build_refusal(observed, now)
     children = _build_children(observed, injection)
     mode = _get_mode(observed)
-    decision = decide(_observe_scaling(observed, at), observed.queue.build_scaling_spec(), observed.memory)
+    scaling = observed.queue.spec.scaling
+    spec = apply_schedules(observed.queue.build_scaling_spec(), scaling.schedules, now)
+    decision = decide(_observe_scaling(observed, at), spec, observed.memory)
     change = _change_replicas(observed, decision) if mode in {Reason.SCALING, Reason.PINNED} else _Change()
     return Plan(
         apply=children,
@@ -46,7 +51,7 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> 
         events=_build_events(observed, decision, change.scale),
         memory=decision.memory,
         decision=decision,
-        requeue_after_seconds=REQUEUE_SECONDS if _is_moving(observed, decision) else None,
+        requeue_after_seconds=_get_pause(observed, decision),
     )
 
 
@@ -56,7 +61,8 @@ def _build_refusal(observed: Observed, now: datetime) -> Plan:
     ready = conditions[0]
     status = {**_counts(observed), "conditions": conditions}
     events = (EventToSend("Warning", ready["reason"], ready["message"]),)
-    return Plan(status=status, events=events, memory=observed.memory)
+    pause = QUIET_REQUEUE_SECONDS if observed.credentials is None else None
+    return Plan(status=status, events=events, memory=observed.memory, requeue_after_seconds=pause)
 
 
 def _build_children(observed: Observed, injection: str) -> tuple[dict[str, Any], ...]:
@@ -84,10 +90,14 @@ def _get_mode(observed: Observed) -> Reason:
 def _observe_scaling(observed: Observed, at: float) -> Observation:
     statistics = observed.statistics
     beats = observed.heartbeats
+    unacknowledged = statistics.unacknowledged if statistics else None
+    if statistics and unacknowledged is None and beats is not None:
+        # The last source tells of waiting messages only. What is in the workers' hands, they say themselves.
+        unacknowledged = sum(beat["busy"] for beat in beats)
     return Observation(
         at=at,
         ready=statistics.ready if statistics else None,
-        unacknowledged=statistics.unacknowledged if statistics else None,
+        unacknowledged=unacknowledged,
         replicas=get_replicas(observed),
         ready_replicas=sum(beat["consuming"] for beat in beats) if beats is not None else _count_ready(observed),
         idle_replicas=sum(beat["consuming"] and not beat["busy"] for beat in beats) if beats is not None else None,
@@ -116,6 +126,8 @@ def _change_replicas(observed: Observed, decision: Decision) -> _Change:
         return _Change(unfence=tuple(observed.fenced))
     version = deployment["metadata"]["resourceVersion"]
     if decision.replicas > present:
+        if not observed.topology_ready:
+            return _Change(unfence=tuple(observed.fenced))  # a worker without its queue would only crash
         return _Change(unfence=tuple(observed.fenced), scale=ScaleStep(decision.replicas, version))
     return _shrink(observed, decision.replicas, present, version)
 
@@ -133,6 +145,8 @@ def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Cha
         return _Change(scale=ScaleStep(wanted, version)) if len(alive) < present else _Change()
     worker = observed.queue.spec.worker
     covered = worker.effective_grace_seconds >= worker.max_task_seconds
+    if not covered and _is_rolling(observed) and any(beat["busy"] for beat in beats):
+        return _Change()  # deletion costs rank pods within one ReplicaSet only: with two, a busy pod might go
     chosen = select_victims(observed.pods, beats, surplus, observed.fenced, may_be_busy=covered)
     victims = {pod.uid for pod in chosen.victims}
     unfence = tuple(observed.fenced - victims)
@@ -143,6 +157,15 @@ def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Cha
     costs = build_costs(alive, beats, chosen.victims)
     step = ScaleStep(len(alive) - len(victims), version, costs)
     return _Change(fence=tuple(sorted(victims)), unfence=unfence, scale=step)
+
+
+def _is_rolling(observed: Observed) -> bool:
+    """Whether pods of two templates exist."""
+    deployment = observed.deployment or {}
+    status = deployment.get("status") or {}
+    generation = deployment.get("metadata", {}).get("generation", 0)
+    updated, total = status.get("updatedReplicas", 0), status.get("replicas", 0)
+    return bool(status.get("observedGeneration", generation) < generation or updated < total)
 
 
 def _counts(observed: Observed) -> dict[str, Any]:
@@ -185,8 +208,15 @@ def _build_events(observed: Observed, decision: Decision, scale: ScaleStep | Non
     return (EventToSend("Normal", reason, f"{present} -> {scale.replicas} replicas: {decision.reason}"),)
 
 
-def _is_moving(observed: Observed, decision: Decision) -> bool:
-    """Whether time alone may change the outcome: anything but an idle queue without workers."""
+def _get_pause(observed: Observed, decision: Decision) -> float | None:
+    """When to look again although nothing happens: soon while time alone may change the outcome."""
     statistics = observed.statistics
-    empty = statistics is not None and not statistics.ready and not statistics.unacknowledged
-    return not (empty and not observed.pods and decision.replicas == 0 and get_replicas(observed) == 0)
+    if statistics is None:
+        return QUIET_REQUEUE_SECONDS  # what is held stays until the poller knows more, which brings the next look
+    settled = decision.replicas == get_replicas(observed) == len(observed.pods) and not observed.fenced
+    if statistics.ready or statistics.unacknowledged or not settled:
+        return REQUEUE_SECONDS
+    spec = observed.queue.spec
+    if decision.replicas == 0:
+        return QUIET_REQUEUE_SECONDS if spec.scaling.schedules or spec.broker else None
+    return QUIET_REQUEUE_SECONDS if decision.cause in {Cause.MINIMUM, Cause.PINNED} else REQUEUE_SECONDS

@@ -1,99 +1,29 @@
-"""Reads the numbers of all queues: one statistics request per broker and round, heartbeats in one pipeline.
+"""Reads the numbers of all queues: one lane per broker, each with one statistics request per node and second, and the
+heartbeats of all workers in one look. A broker that hangs holds up nobody but its own queues.
 
 The poll is the truth. A wake hint (a submission to a sleeping queue) only makes the next round come at once.
 """
 
 import asyncio
-import json
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from taskfleet_core import wire
-from taskfleet_core.events import Heartbeat, QueueRegistration
-from taskfleet_core.statistics import QueueStatistics, StatisticsReader
+from taskfleet_core.events import Heartbeat
+from taskfleet_core.statistics import QueueStatistics, ReadProblem, StatisticsReader, Trouble, open_statistics
+from taskfleet_operator.brokers import BrokerAccess
+from taskfleet_operator.store import Store
 
-__all__ = ["Numbers", "Poller", "Store"]
+__all__ = ["Numbers", "Poller", "Store", "open_reader"]
 
-STORE_TIMEOUT_SECONDS = 2.0
-FENCE_TTL_SECONDS = 60
-SCAN_COUNT = 1000
 MIN_WAKE_GAP_SECONDS = 0.1
+MIN_ROUND_SECONDS = 5.0  # a round may always take this long
 
 _log = structlog.get_logger()
 
-
-class Store:
-    """The operator's side of Redis/Valkey: heartbeats, fences, the queue registry, wake hints."""
-
-    def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
-            url, socket_timeout=STORE_TIMEOUT_SECONDS, socket_connect_timeout=STORE_TIMEOUT_SECONDS
-        )
-        # Its own connection: a subscriber waits for ever, a command must not.
-        self._listener = Redis.from_url(url, socket_connect_timeout=STORE_TIMEOUT_SECONDS)
-
-    async def close(self) -> None:
-        """Close connections."""
-        await self._redis.aclose()
-        await self._listener.aclose()
-
-    async def fetch_heartbeats(self) -> dict[str, list[Heartbeat]] | None:
-        """Heartbeats of all workers by queue; None when the store does not answer."""
-        found: defaultdict[str, list[Heartbeat]] = defaultdict(list)
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-                keys = [key async for key in self._redis.scan_iter(f"{wire.WORKER_KEY_PREFIX}*", count=SCAN_COUNT)]
-                values = await self._redis.mget(keys) if keys else []
-        except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("store.unreadable", error=str(error) or type(error).__name__)
-            return None
-        for value in values:
-            if value is not None:
-                beat: Heartbeat = json.loads(value)
-                found[beat["queue"]].append(beat)
-        return dict(found)
-
-    async def fence(self, pod_uids: Iterable[str]) -> None:
-        """Have workers stop taking tasks. The fence ends by itself: an operator may die after fencing."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for uid in pod_uids:
-                pipe.set(wire.FENCE_KEY_PREFIX + uid, "1", ex=FENCE_TTL_SECONDS)
-            await pipe.execute()
-
-    async def unfence(self, pod_uids: Iterable[str]) -> None:
-        """Let workers take tasks again."""
-        keys = [wire.FENCE_KEY_PREFIX + uid for uid in pod_uids]
-        if keys:
-            await self._redis.delete(*keys)
-
-    async def register(self, registrations: Iterable[QueueRegistration]) -> None:
-        """Announce queues to the API."""
-        items = [text for entry in registrations for text in (entry["queueName"], json.dumps(entry))]
-        if items:
-            await self._redis.hset(wire.REGISTRY_KEY, items=items)
-
-    async def unregister(self, queue: str) -> None:
-        """The queue is nobody's any more."""
-        await self._redis.hdel(wire.REGISTRY_KEY, queue)
-
-    async def listen(self, on_wake: Callable[[str], None]) -> None:
-        """Pass on wake hints for ever; reconnects by itself."""
-        while True:
-            try:
-                async with self._listener.pubsub() as pubsub:
-                    await pubsub.subscribe(wire.WAKE_CHANNEL)
-                    async for message in pubsub.listen():
-                        if message["type"] == "message":
-                            on_wake(message["data"].decode("utf-8", "replace"))
-            except (RedisError, OSError) as error:
-                _log.warning("store.listen_failed", error=str(error))
-            await asyncio.sleep(1.0)
+Wanted = Mapping[BrokerAccess, set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,100 +31,194 @@ class Numbers:
     """What is known of one queue now."""
 
     statistics: QueueStatistics | None = None
-    error: str | None = None
+    problem: ReadProblem | None = None  # why there are no statistics; None also before the first look
     heartbeats: tuple[Heartbeat, ...] | None = None
 
 
 @dataclass
+class _Lane:
+    """One broker."""
+
+    reader: StatisticsReader
+    task: asyncio.Task[None] | None = None
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    hints: set[str] = field(default_factory=set)
+    statistics: dict[str, QueueStatistics | None] = field(default_factory=dict)
+    problems: dict[str, ReadProblem] = field(default_factory=dict)
+    was_silent: bool = False
+    began_at: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None  # monotonic, end of the last round
+    seconds: float = 0.0
+
+
+def open_reader(access: BrokerAccess) -> StatisticsReader:
+    """A reader for decisions each second."""
+    return open_statistics(access.url, access.management_url, access.metrics_url, closely=True)
+
+
+@dataclass
 class Poller:
-    """Rounds of reading. `queues` tells which queues there are by broker; `on_numbers` hears of queues to look at."""
+    """`wanted` tells which queues there are by broker; the callbacks hear of queues to look at, of queues that the
+    broker does not know, and of brokers that answer again."""
 
-    readers: dict[str, StatisticsReader]
     store: Store
-    queues: Callable[[], dict[str, set[str]]]
-    on_numbers: Callable[[set[str]], None]
+    wanted: Callable[[], Wanted]
+    on_numbers: Callable[[BrokerAccess | None, set[str]], None]  # None: queues of this name at any broker
+    on_missing: Callable[[BrokerAccess, set[str]], None] = lambda broker, queues: None
+    on_return: Callable[[BrokerAccess], None] = lambda broker: None
     interval_seconds: float = 1.0
-    polled_at: float | None = None  # monotonic, end of the last round in which every broker answered
-    beat_at: float = 0.0  # monotonic, end of the last round at all
-    round_seconds: float = 0.0
-    _numbers: dict[str, Numbers] = field(default_factory=dict)
-    _woken: asyncio.Event = field(default_factory=asyncio.Event)
-    _hints: set[str] = field(default_factory=set)
+    open_reader: Callable[[BrokerAccess], StatisticsReader] = open_reader
+    _lanes: dict[BrokerAccess, _Lane] = field(default_factory=dict)
+    _beats: dict[str, list[Heartbeat]] | None = None
+    _beats_at: float | None = None
 
-    def get(self, queue: str) -> Numbers:
+    @property
+    def beat_at(self) -> float | None:
+        """When the round ended that is the longest ago, monotonic; a lane that has just begun counts from then."""
+        if self._beats_at is None or not self._lanes:
+            return None
+        return min(self._beats_at, *(lane.ended_at or lane.began_at for lane in self._lanes.values()))
+
+    @property
+    def round_seconds(self) -> float:
+        """Duration of the slowest of the last rounds."""
+        return max((lane.seconds for lane in self._lanes.values()), default=0.0)
+
+    def get(self, broker: BrokerAccess | None, queue: str) -> Numbers:
         """The newest numbers of a queue."""
-        return self._numbers.get(queue, Numbers())
+        beats = None if self._beats is None else tuple(self._beats.get(queue, ()))
+        lane = self._lanes.get(broker) if broker is not None else None
+        if lane is None:
+            return Numbers(heartbeats=beats)
+        return Numbers(lane.statistics.get(queue), lane.problems.get(queue), beats)
 
     def wake(self, queue: str) -> None:
         """A sleeping queue got its first task: look at once."""
-        self._hints.add(queue)
-        self._woken.set()
+        for lane in self._lanes.values():
+            if queue in lane.statistics:
+                lane.hints.add(queue)
+                lane.woken.set()
 
     async def run(self) -> None:
-        """Poll for ever; a round that fails is a round without numbers."""
+        """Poll for ever."""
+        beats = asyncio.create_task(self._follow_heartbeats(), name="heartbeats")
+        try:
+            while not beats.done():
+                await self._sync_lanes()
+                await asyncio.wait([beats], timeout=min(1.0, self.interval_seconds))
+            beats.result()
+        finally:
+            beats.cancel()
+            await asyncio.gather(beats, return_exceptions=True)
+            for broker in list(self._lanes):
+                await self._stop_lane(broker)
+
+    async def _sync_lanes(self) -> None:
+        wanted = self.wanted()
+        for broker in [broker for broker in self._lanes if broker not in wanted]:
+            await self._stop_lane(broker)
+        for broker in wanted:
+            if broker not in self._lanes:
+                lane = self._lanes[broker] = _Lane(self.open_reader(broker))
+                lane.task = asyncio.create_task(self._follow(broker, lane), name="poll")
+
+    async def _stop_lane(self, broker: BrokerAccess) -> None:
+        lane = self._lanes.pop(broker)
+        if lane.task is not None:
+            lane.task.cancel()
+            await asyncio.gather(lane.task, return_exceptions=True)
+        await lane.reader.close()
+
+    # -- heartbeats ------------------------------------------------------------------------------------------------
+
+    async def _follow_heartbeats(self) -> None:
         while True:
             began = time.monotonic()
-            self._woken.clear()
-            hints, self._hints = self._hints, set()
-            await self.poll()
-            if hints:
-                self.on_numbers(hints)
-            self.beat_at = time.monotonic()
-            self.round_seconds = self.beat_at - began
-            await self._pause(max(MIN_WAKE_GAP_SECONDS, self.interval_seconds - self.round_seconds))
+            beats = await self.store.fetch_heartbeats()
+            changed = _find_changed_beats(self._beats, beats)
+            self._beats, self._beats_at = beats, time.monotonic()
+            if changed is None:
+                for broker, queues in self.wanted().items():
+                    self.on_numbers(broker, set(queues))
+            elif changed:
+                self.on_numbers(None, changed)
+            await asyncio.sleep(max(MIN_WAKE_GAP_SECONDS, self.interval_seconds - (time.monotonic() - began)))
 
-    async def poll(self) -> None:
-        """One round."""
-        fetches = [self._fetch(broker, names) for broker, names in self.queues().items()]
-        beats, answers = await asyncio.gather(self.store.fetch_heartbeats(), asyncio.gather(*fetches))
-        fresh: dict[str, Numbers] = {}
-        for statistics, error in answers:
-            for queue, figures in statistics.items():
-                mine = None if beats is None else tuple(beats.get(queue, ()))
-                problem = error or ("the broker does not know the queue" if figures is None else None)
-                fresh[queue] = Numbers(figures, problem, mine)
-        changed = {queue for queue, numbers in fresh.items() if _differs(numbers, self._numbers.get(queue))}
-        self._numbers = fresh
-        if all(error is None for _, error in answers):
-            self.polled_at = time.monotonic()
-        if changed:
-            self.on_numbers(changed)
+    # -- statistics ------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, broker: str, names: set[str]) -> tuple[dict[str, QueueStatistics | None], str | None]:
-        reader = self.readers.get(broker)
-        if reader is None:
-            return dict.fromkeys(names), f"broker {broker!r} is not known"
+    async def _follow(self, broker: BrokerAccess, lane: _Lane) -> None:
+        while True:
+            began = time.monotonic()
+            lane.woken.clear()
+            hints, lane.hints = lane.hints, set()
+            try:
+                await self._poll(broker, lane, hints)
+            except Exception:  # an answer that nobody thought of must not end the polling
+                _log.exception("poll.failed")
+            lane.ended_at = time.monotonic()
+            lane.seconds = lane.ended_at - began
+            await self._pause(lane, max(MIN_WAKE_GAP_SECONDS, self.interval_seconds - lane.seconds))
+
+    async def _poll(self, broker: BrokerAccess, lane: _Lane, hints: set[str]) -> None:
+        names = self.wanted().get(broker, set())
+        statistics, problems = await self._fetch(lane, names, hints)
+        changed = {
+            queue
+            for queue, figures in statistics.items()
+            if queue not in lane.statistics
+            or _get_depth(figures) != _get_depth(lane.statistics[queue])
+            or problems.get(queue) != lane.problems.get(queue)
+        }
+        lane.statistics, lane.problems = statistics, problems
+        missing = {queue for queue, problem in problems.items() if problem.kind is Trouble.MISSING}
+        is_silent = (
+            bool(names) and all(figures is None for figures in statistics.values()) and len(missing) < len(names)
+        )
+        if lane.was_silent and not is_silent:
+            self.on_return(broker)
+        lane.was_silent = is_silent
+        if missing:
+            self.on_missing(broker, missing)
+        if changed or hints:
+            self.on_numbers(broker, changed | (hints & names))
+
+    async def _fetch(
+        self, lane: _Lane, names: set[str], hints: set[str]
+    ) -> tuple[dict[str, QueueStatistics | None], dict[str, ReadProblem]]:
         try:
-            async with asyncio.timeout(max(5.0, 5 * self.interval_seconds)):
-                answer = await reader.fetch(sorted(names))
+            async with asyncio.timeout(max(MIN_ROUND_SECONDS, 5 * self.interval_seconds)):
+                answer = await lane.reader.fetch(sorted(names), hints)
         except TimeoutError:
-            return dict.fromkeys(names), "the broker does not answer"
-        if names and all(figures is None for figures in answer.values()):
-            return answer, "the broker tells nothing about any queue: is it up, and may the operator read it?"
-        return answer, None
+            problem = ReadProblem(Trouble.UNREACHABLE, "the broker does not answer in time")
+            return dict.fromkeys(names), dict.fromkeys(names, problem)
+        problems = {queue: lane.reader.explain(queue) for queue, figures in answer.items() if figures is None}
+        return answer, {queue: problem for queue, problem in problems.items() if problem is not None}
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, lane: _Lane, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                await self._woken.wait()
-            await asyncio.sleep(MIN_WAKE_GAP_SECONDS)  # many hints at once are one round
+                await lane.woken.wait()
         except TimeoutError:
             return
+        # Many hints at once are one round; the first one of a quiet time is not kept waiting.
+        if time.monotonic() - (lane.ended_at or 0.0) < MIN_WAKE_GAP_SECONDS:
+            await asyncio.sleep(MIN_WAKE_GAP_SECONDS)
 
 
-def _differs(new: Numbers, old: Numbers | None) -> bool:
-    """Whether a queue is worth a look. Time stamps do not count, and an idle queue looks the same each second."""
-    if old is None or (new.statistics is None) != (old.statistics is None) or new.error != old.error:
-        return True
-    if (new.heartbeats is None) != (old.heartbeats is None):
-        return True
-    return _essence(new) != _essence(old)
+def _get_depth(figures: QueueStatistics | None) -> tuple[object, ...] | None:
+    """What makes a queue worth a look. Time stamps do not count: an idle queue looks the same each second."""
+    return (figures.ready, figures.unacknowledged, figures.published) if figures else None
 
 
-def _essence(numbers: Numbers) -> tuple[object, ...]:
-    figures = numbers.statistics
-    depth = (figures.ready, figures.unacknowledged, figures.published) if figures else None
-    beats = tuple(
-        sorted((beat["host"], beat["busy"], beat["consuming"], beat["completed"]) for beat in numbers.heartbeats or ())
-    )
-    return (depth, beats)
+def _find_changed_beats(
+    old: dict[str, list[Heartbeat]] | None, new: dict[str, list[Heartbeat]] | None
+) -> set[str] | None:
+    """The queues whose workers say something new; None for all, when the store went away or came back."""
+    if old is None or new is None:
+        return set() if old is new else None
+    names = old.keys() | new.keys()
+    return {name for name in names if _get_essence(old.get(name, [])) != _get_essence(new.get(name, []))}
+
+
+def _get_essence(beats: list[Heartbeat]) -> list[tuple[object, ...]]:
+    return sorted((beat["host"], beat["busy"], beat["consuming"], beat["completed"]) for beat in beats)

@@ -9,42 +9,36 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from taskfleet_core.errors import NotFoundError, TaskfleetError
-from taskfleet_core.events import QueueRegistration
+from taskfleet_core.events import Heartbeat, QueueRegistration
 from taskfleet_core.registrations import build_registration
 from taskfleet_core.scaling import Decision, Memory
 from taskfleet_core.taskqueue import TaskQueue
+from taskfleet_core.topology import build_queue_spec
 from taskfleet_operator.applying import Applier
-from taskfleet_operator.children.injection import build_injection, build_injection_name
+from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory, Resolution
+from taskfleet_operator.children.injection import Injection
 from taskfleet_operator.children.metadata import build_owner
 from taskfleet_operator.conditions import merge_conditions
 from taskfleet_operator.counters import Counters
+from taskfleet_operator.indexing import Entry, QueueIndex, get_key
 from taskfleet_operator.kube import Kube
 from taskfleet_operator.names import QUEUE_LABEL, ConditionType, Reason
-from taskfleet_operator.observed import Credentials, Observed
-from taskfleet_operator.observing import build_pod_facts, decode_secret, explain_invalid, parse_queue, parse_time
+from taskfleet_operator.observed import Credentials, Observed, PodFacts
+from taskfleet_operator.observing import build_pod_facts, explain_invalid, explain_problem
 from taskfleet_operator.planning import build_plan
 from taskfleet_operator.polling import Poller
 from taskfleet_operator.samples import Sample, build_samples
 from taskfleet_operator.settings import OperatorSettings
+from taskfleet_operator.topology_keeping import QueueState, TopologyKeeper
 from taskfleet_operator.watching import Watcher
 
 __all__ = ["CHILD_KINDS", "Reconciler", "get_key"]
 
 CHILD_KINDS = ("Deployment", "Pod", "ServiceAccount", "Secret", "PodDisruptionBudget", "ConfigMap")
+SCALE_ONLY_BROKER = "secret"  # a name that no broker in the API's settings has
 
 _log = structlog.get_logger()
 Manifest = dict[str, Any]
-
-
-def get_key(manifest: Manifest) -> str:
-    """namespace/name."""
-    return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
-
-
-def _without_status(raw: Manifest) -> Manifest:
-    metadata = {k: v for k, v in raw["metadata"].items() if k not in {"resourceVersion", "managedFields"}}
-    return {**raw, "metadata": metadata, "status": None}
 
 
 @dataclass
@@ -65,81 +59,115 @@ class Reconciler:
 
     kube: Kube
     settings: OperatorSettings
+    brokers: BrokerDirectory
     poller: Poller
+    keeper: TopologyKeeper
     applier: Applier
     watchers: dict[str, Watcher]
-    archive: bytes
+    injection: Injection
     may_write: Callable[[], bool]
-    queues: dict[str, Manifest] = field(default_factory=dict)  # key -> TaskQueue as read; kept by the handlers
+    enqueue: Callable[[str], None]
+    index: QueueIndex = field(default_factory=QueueIndex)
     reconciled: int = 0
     _states: dict[str, _State] = field(default_factory=dict)
-    _parsed: dict[str, tuple[str, TaskQueue]] = field(default_factory=dict)
+
+    @property
+    def queues(self) -> dict[str, Manifest]:
+        """All TaskQueues as read, by key."""
+        return {key: entry.raw for key, entry in self.index.entries.items()}
 
     def remember(self, key: str, raw: Manifest) -> bool:
         """Keep the newest version; False when nothing but what this operator wrote itself has changed."""
-        old = self.queues.get(key)
-        self.queues[key] = raw
-        return old is None or _without_status(old) != _without_status(raw)
+        old = self.index.entries.get(key)
+        access, name = (old.access, old.queue.queue_name) if old and old.queue else (None, "")
+        changed = self.index.put(raw)
+        entry = self.index.entries[key]
+        if entry.queue is not None and entry.queue.spec.broker is None:
+            # Known without asking anybody. Other brokers are known after the first reconcile.
+            own = self.brokers.default
+            for rival in self.index.set_broker(key, own, self.brokers.get_identity(own)):
+                self.enqueue(rival)
+        self._release(access, name)
+        return changed
 
     def forget(self, key: str) -> list[str]:
         """The TaskQueue is gone; returns those that may serve its queue now."""
-        gone = self._parsed.pop(key, None)
-        self.queues.pop(key, None)
+        gone = self.index.entries.get(key)
+        access = gone.access if gone else None
+        self.index.remove(key)
         self._states.pop(key, None)
-        return [other for other, queue in self._valid_items() if gone and queue.queue_name == gone[1].queue_name]
+        if gone is None or gone.queue is None or gone.place is None:
+            return []
+        self._release(access, gone.queue.queue_name)
+        return sorted(self.index.find_at(gone.place))
 
-    def find_keys(self, queue_names: set[str]) -> list[str]:
-        """The TaskQueues of these queues."""
-        return [key for key, queue in self._valid_items() if queue.queue_name in queue_names]
-
-    def get_queues_by_broker(self) -> dict[str, set[str]]:
-        """What the poller shall read."""
-        names = {queue.queue_name for queue in self._valid_queues() if queue.spec.broker is None}
-        return {self.settings.broker_name: names}
+    def get_wanted(self) -> dict[BrokerAccess, set[str]]:
+        """What the poller shall read. The operator's own broker is read also while no queue lives there."""
+        return {self.brokers.default: set(), **self.index.get_wanted()}
 
     def build_registrations(self) -> list[QueueRegistration]:
-        """All queues for the API; of two on one queue the older one counts."""
+        """All queues for the API. Of two on one queue the older one counts; a queue at the operator's own broker before
+        one of the same name elsewhere, which can only be scaled."""
         entries: dict[str, QueueRegistration] = {}
-        for queue in sorted(self._valid_queues(), key=self._get_age, reverse=True):
-            entries[queue.queue_name] = self._build_registration(queue)
+        placed = [entry for entry in self.index.iterate_valid() if entry.access is not None]
+        for entry in sorted(placed, key=lambda entry: entry.seniority, reverse=True):
+            queue, is_own = entry.queue, self.brokers.is_default(entry.access) if entry.access else False
+            assert queue is not None
+            other = entries.get(queue.queue_name)
+            if is_own or other is None or other["broker"] == SCALE_ONLY_BROKER:
+                broker = self.settings.broker_name if is_own else SCALE_ONLY_BROKER
+                entries[queue.queue_name] = build_registration(queue, time.time(), source="operator", broker=broker)
         return list(entries.values())
 
     def get_samples(self) -> Iterator[Sample]:
         """Metric samples of all TaskQueues, with the broker's figures of this moment."""
-        for state in list(self._states.values()):
-            if state.observed is not None:
-                numbers = self.poller.get(state.observed.queue.queue_name)
-                fresh = replace(state.observed, statistics=numbers.statistics, heartbeats=numbers.heartbeats)
-                yield from build_samples(fresh, state.decision, state.causes)
+        seen: set[tuple[str, str]] = set()
+        for key, state in list(self._states.items()):
+            observed, entry = state.observed, self.index.entries.get(key)
+            if observed is None or observed.conflict_with is not None or entry is None:
+                continue  # of two on one queue, the one that serves it tells
+            labels = (observed.queue.metadata.namespace, observed.queue.queue_name)
+            if labels in seen:
+                continue  # the same name at another broker: one series may come once only
+            seen.add(labels)
+            numbers = self.poller.get(entry.access, observed.queue.queue_name)
+            statistics = None if observed.statistics_reason == Reason.BROKER_CREDENTIALS_REFUSED else numbers.statistics
+            beats = self._select_beats(observed.queue, numbers.heartbeats, observed.pods)
+            fresh = replace(observed, statistics=statistics, heartbeats=beats)
+            yield from build_samples(fresh, state.decision, state.causes)
 
     def get_process_samples(self) -> Iterator[tuple[str, float | None]]:
         """Metric samples of the process itself."""
-        polled_at = self.poller.polled_at
+        beat_at = self.poller.beat_at
         yield "taskfleet_operator_poll_seconds", self.poller.round_seconds
         yield (
             "taskfleet_operator_poll_timestamp_seconds",
-            None if polled_at is None else time.time() - (time.monotonic() - polled_at),
+            None if beat_at is None else time.time() - (time.monotonic() - beat_at),
         )
         yield "taskfleet_operator_reconciles", self.reconciled
         yield "taskfleet_operator_leader", float(self.may_write())
 
     async def reconcile(self, key: str) -> float | None:
         """Bring one TaskQueue's children and status to what they should be; seconds until the next look, or None."""
-        raw = self.queues.get(key)
-        if raw is None or not self.may_write():
+        entry = self.index.entries.get(key)
+        if entry is None or not self.may_write():
             return None
-        try:
-            queue = self._parse(key, raw)
-        except ValidationError as error:
-            await self._report_invalid(raw, error)
+        if entry.queue is None:
+            assert entry.error is not None
+            await self._report_invalid(entry.raw, entry.error)
             return None
+        resolution = await self.brokers.resolve(entry.queue)
+        if self.index.entries.get(key) is not entry:
+            return 0.0  # it changed while the Secret was read
+        self._place(entry, resolution)
         state = self._states.setdefault(key, _State())
-        observed = await self._observe(key, raw, queue, state)
-        plan = build_plan(observed, build_injection_name(self.archive), datetime.now(UTC), time.monotonic())
+        observed = self._observe(entry, entry.queue, resolution, state)
+        plan = build_plan(observed, self.injection.name, datetime.now(UTC), time.monotonic())
         if plan.apply:
-            await self._ensure_injection(queue)
+            await self._ensure_injection(entry.queue)
         if not self.may_write():
             return None
+        state.fenced |= set(plan.fence)  # also when a later step fails: a fence that was set has to be lifted again
         for child in await self.applier.apply(observed, plan):
             self.watchers[child["kind"]].put(child)
         present = {pod.uid for pod in observed.pods}
@@ -150,35 +178,80 @@ class Reconciler:
         self.reconciled += 1
         return plan.requeue_after_seconds
 
-    async def _observe(self, key: str, raw: Manifest, queue: TaskQueue, state: _State) -> Observed:
-        numbers = self.poller.get(queue.queue_name)
-        namespace = queue.metadata.namespace
-        pods = tuple(
-            build_pod_facts(pod)
-            for pod in self.watchers["Pod"].values()
-            if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"].get(QUEUE_LABEL) == queue.name
-        )
-        if numbers.heartbeats is not None:
-            state.counters.add(numbers.heartbeats)
-            state.counters.add_startups(numbers.heartbeats, pods)
-        credentials, problem = await self._get_credentials(queue)
+    # -- brokers ---------------------------------------------------------------------------------------------------
+
+    def _place(self, entry: Entry, resolution: Resolution) -> None:
+        """Say to index, poller and keeper which queue at which broker this is, now that it is known."""
+        assert entry.queue is not None
+        before, name = entry.access, entry.queue.queue_name
+        access = resolution.access
+        identity = self.brokers.get_identity(access) if access is not None else None
+        for rival in self.index.set_broker(entry.key, access, identity):
+            self.enqueue(rival)
+        if before != access:
+            self._release(before, name)
+        if access is not None and self.index.find_older(entry.key) is None:
+            self.keeper.want(access, build_queue_spec(entry.queue))
+
+    def _release(self, access: BrokerAccess | None, name: str) -> None:
+        if access is not None and not self.index.find_keys(access, [name]):
+            self.keeper.drop(access, name)
+
+    # -- what one reconcile sees -----------------------------------------------------------------------------------
+
+    def _observe(self, entry: Entry, queue: TaskQueue, resolution: Resolution, state: _State) -> Observed:
+        numbers = self.poller.get(resolution.access, queue.queue_name)
+        pods = self._get_pods(queue)
+        beats = self._select_beats(queue, numbers.heartbeats, pods)
+        if beats is not None:
+            state.counters.add(beats)
+            state.counters.add_startups(beats, pods)
+        access = resolution.access
+        topology = self.keeper.get(access, queue.queue_name) if access is not None else QueueState()
+        statistics = None if topology.is_refused else numbers.statistics
+        reason, text = explain_problem(numbers.problem, resolution.where)
+        if topology.is_refused:
+            # Workers could not log in either, whatever the metrics, which ask for no password, go on to tell.
+            reason = Reason.BROKER_CREDENTIALS_REFUSED
+            text = f"{topology.error}: correct user, password and rights in {resolution.where}; replicas are held"
         return Observed(
             queue=queue,
-            raw=raw,
-            credentials=credentials,
-            credentials_error=problem,
+            raw=entry.raw,
+            credentials=_build_credentials(resolution, self.settings.redis_url_of_workers),
+            credentials_error=resolution.error,
             children=self._get_children(queue),
             pods=pods,
-            statistics=numbers.statistics,
-            statistics_error=numbers.error,
-            heartbeats=numbers.heartbeats,
+            statistics=statistics,
+            statistics_error=text if statistics is None else None,
+            statistics_reason=reason if statistics is None else None,
+            heartbeats=beats,
             startup_seconds=state.counters.startup_seconds,
             memory=state.memory,
             fenced=state.fenced,
-            conflict_with=self._find_conflict(key, queue),
+            conflict_with=self.index.find_older(entry.key),
+            topology_ready=topology.is_ready,
+            topology_error=topology.error,
+            degradations=topology.degradations,
             completed=state.counters.completed,
             run_seconds_sum=state.counters.run_seconds_sum,
         )
+
+    def _get_pods(self, queue: TaskQueue) -> tuple[PodFacts, ...]:
+        namespace, name = queue.metadata.namespace, queue.name
+        return tuple(
+            build_pod_facts(pod)
+            for pod in self.watchers["Pod"].values()
+            if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"].get(QUEUE_LABEL) == name
+        )
+
+    def _select_beats(
+        self, queue: TaskQueue, beats: tuple[Heartbeat, ...] | None, pods: tuple[PodFacts, ...]
+    ) -> tuple[Heartbeat, ...] | None:
+        """Heartbeats go by the queue's name: where another broker has a queue of that name, those of the own pods."""
+        if beats is None or not self.index.has_namesakes(queue.queue_name):
+            return beats
+        uids = {pod.uid for pod in pods}
+        return tuple(beat for beat in beats if beat.get("pod_uid") in uids)
 
     def _get_children(self, queue: TaskQueue) -> dict[tuple[str, str], Manifest]:
         name = f"{queue.name}-worker"
@@ -189,67 +262,18 @@ class Reconciler:
                 found[(kind, name)] = child
         return found
 
-    async def _get_credentials(self, queue: TaskQueue) -> tuple[Credentials | None, str | None]:
-        redis_url = self.settings.redis_url_of_workers
-        if queue.spec.broker is None:
-            return Credentials(self.settings.broker_url_of_workers, redis_url), None
-        reference = queue.spec.broker.secret_ref
-        try:
-            secret = await self.kube.get("Secret", queue.metadata.namespace, reference.name)
-        except TaskfleetError as error:
-            what = "does not exist" if isinstance(error, NotFoundError) else f"cannot be read ({error})"
-            return None, f"Secret {reference.name} {what}: create it, or correct spec.broker.secretRef"
-        url = decode_secret(secret, reference.key)
-        if not url:
-            return None, f"Secret {reference.name} has no key {reference.key}: add it, or set spec.broker.secretRef.key"
-        return Credentials(url, redis_url), None
-
-    def _find_conflict(self, key: str, queue: TaskQueue) -> str | None:
-        rivals = [
-            (self._get_age(other), other_key)
-            for other_key, other in self._valid_items()
-            if other_key != key and other.queue_name == queue.queue_name and other.spec.broker == queue.spec.broker
-        ]
-        older = [other_key for age, other_key in sorted(rivals) if (age, other_key) < (self._get_age(queue), key)]
-        return older[0] if older else None
-
-    def _get_age(self, queue: TaskQueue) -> tuple[datetime, str]:
-        raw = self.queues.get(f"{queue.metadata.namespace}/{queue.name}")
-        created = raw["metadata"].get("creationTimestamp") if raw else None
-        return (parse_time(created) if created else datetime.now(UTC), queue.metadata.uid or "")
-
-    def _parse(self, key: str, raw: Manifest) -> TaskQueue:
-        version = raw["metadata"]["resourceVersion"]
-        cached = self._parsed.get(key)
-        if cached is None or cached[0] != version:
-            cached = self._parsed[key] = (version, parse_queue(raw))
-        return cached[1]
-
-    def _valid_items(self) -> list[tuple[str, TaskQueue]]:
-        items = []
-        for key, raw in self.queues.items():
-            try:
-                items.append((key, self._parse(key, raw)))
-            except ValidationError:
-                continue
-        return items
-
-    def _valid_queues(self) -> list[TaskQueue]:
-        return [queue for _, queue in self._valid_items()]
-
-    def _build_registration(self, queue: TaskQueue) -> QueueRegistration:
-        broker = self.settings.broker_name if queue.spec.broker is None else "secret"
-        return build_registration(queue, time.time(), source="operator", broker=broker)
+    # -- writes beside the plan ------------------------------------------------------------------------------------
 
     async def _ensure_injection(self, queue: TaskQueue) -> None:
         namespace = queue.metadata.namespace
-        name = build_injection_name(self.archive)
-        present = self.watchers["ConfigMap"].get(namespace, name)
+        present = self.watchers["ConfigMap"].get(namespace, self.injection.name)
         owners = present["metadata"].get("ownerReferences", []) if present else []
         if any(owner["uid"] == queue.metadata.uid for owner in owners):
             return
-        kept = [owner for owner in owners if owner["uid"] in {q.metadata.uid for q in self._valid_queues()}]
-        manifest = build_injection(namespace, self.archive, [*kept, build_owner(queue)])
+        # All TaskQueues of the namespace at once: one write for a thousand, and none takes another's reference away.
+        users = [entry.queue for entry in self.index.iterate_valid() if entry.queue is not None]
+        users = sorted((user for user in users if user.metadata.namespace == namespace), key=lambda user: user.name)
+        manifest = self.injection.build(namespace, [build_owner(user) for user in users])
         self.watchers["ConfigMap"].put(await self.kube.apply(manifest))
 
     async def _report_invalid(self, raw: Manifest, error: ValidationError) -> None:
@@ -260,3 +284,7 @@ class Reconciler:
         ready = merge_conditions(status.get("conditions", []), wanted, generation, datetime.now(UTC))
         if [*ready, *others] != status.get("conditions"):
             await self.kube.replace_status(raw, {**status, "conditions": [*ready, *others]})
+
+
+def _build_credentials(resolution: Resolution, redis_url: str) -> Credentials | None:
+    return Credentials(resolution.worker_url, redis_url) if resolution.worker_url is not None else None

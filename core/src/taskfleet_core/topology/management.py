@@ -15,7 +15,7 @@ __all__ = ["Management", "PolicyRefusedError", "Survey", "guess_management_url"]
 # Above the policies that people make for everything: only the policy of highest priority applies to a queue.
 POLICY_PRIORITY = 100
 # Neither statistics nor totals: the cheap form, which also 3.x knows.
-QUEUE_QUERY = "disable_stats=true&enable_queue_totals=false&columns=name,arguments,policy"
+QUEUE_QUERY = "disable_stats=true&enable_queue_totals=false&columns=name,type,policy"
 
 
 class PolicyRefusedError(Exception):
@@ -26,7 +26,7 @@ class PolicyRefusedError(Exception):
 class Survey:
     """What is at a virtual host: two requests, whatever the number of queues."""
 
-    queues: Mapping[str, str | None]  # name -> the policy that applies
+    queues: Mapping[str, tuple[str, str | None]]  # name -> type, and the policy that applies
     policies: Mapping[str, Mapping[str, Any]]  # name -> definition, of policies as Taskfleet makes them
 
 
@@ -57,7 +57,7 @@ class Management:
         queues = await self._fetch_list(f"/api/queues/{self._virtual_host}?{QUEUE_QUERY}")
         policies = await self._fetch_list(f"/api/policies/{self._virtual_host}")
         return Survey(
-            {row["name"]: row.get("policy") or None for row in queues},
+            {row["name"]: (row.get("type", ""), row.get("policy") or None) for row in queues},
             {row["name"]: row["definition"] for row in policies if _is_as_made(row)},
         )
 

@@ -1,12 +1,12 @@
 """What a queue should be at the broker, and what a broker cannot do. Pure data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from taskfleet_core.errors import TaskfleetError
 
-__all__ = ["Degradation", "Outcome", "QueueSpec", "Topology"]
+__all__ = ["Degradation", "Outcome", "QueueSpec", "Tell", "Topology", "ignore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,12 @@ class Degradation:
 
 Outcome = list[Degradation] | TaskfleetError  # of one queue: it is there (with what cannot be had), or why it is not
 
+Tell = Callable[[QueueSpec, Outcome], None]
+
+
+def ignore(spec: QueueSpec, outcome: Outcome) -> None:
+    """The listener of those who wait for the end."""
+
 
 class Topology(Protocol):
     """Makes queues as they should be at a broker."""
@@ -42,10 +48,11 @@ class Topology(Protocol):
         Raises BrokerUnavailableError; ConflictError when the queue exists with another type.
         """
 
-    async def ensure_queues(self, specs: Sequence[QueueSpec]) -> dict[str, Outcome]:
+    async def ensure_queues(self, specs: Sequence[QueueSpec], tell: Tell = ignore) -> dict[str, Outcome]:
         """The same for many queues: looks once at what is there and writes only what differs.
 
-        Raises BrokerUnavailableError when the broker cannot be reached at all.
+        `tell` hears of each queue as soon as it is done. Raises BrokerUnavailableError when the broker cannot be
+        reached at all.
         """
 
     async def delete_queue(self, name: str) -> None:

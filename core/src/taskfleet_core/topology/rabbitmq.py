@@ -1,5 +1,7 @@
 """Queues on RabbitMQ: quorum queues without further arguments, their rules in a policy that can be changed later."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 from collections import deque
@@ -14,7 +16,7 @@ from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.amqp import AmqpSession, ChannelClosedError, LoginRefusedError, connect_amqp
 from taskfleet_core.errors import BrokerUnavailableError, ConflictError, TaskfleetError
 from taskfleet_core.topology.management import Management, PolicyRefusedError, Survey, guess_management_url
-from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec
+from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec, Tell, ignore
 
 __all__ = ["RabbitTopology", "build_policy"]
 
@@ -76,23 +78,20 @@ class RabbitTopology:
         async with self._session() as session:
             return await self._ensure(session, spec)
 
-    async def ensure_queues(self, specs: Sequence[QueueSpec]) -> dict[str, Outcome]:
+    async def ensure_queues(self, specs: Sequence[QueueSpec], tell: Tell = ignore) -> dict[str, Outcome]:
         """See `Topology`."""
+        batch = _Batch(tell)
         async with self._session() as session:
-            survey = await self._look()
-            outcomes: dict[str, Outcome] = {}
-            due: deque[QueueSpec] = deque()
+            survey = await self._look(batch)
             for spec in specs:
                 found = None if survey is None else self._check(spec, survey)
                 if found is None:
-                    due.append(spec)
+                    batch.due.append(spec)
                 else:
-                    outcomes[spec.name] = found
-            extra = min(LANES, len(due) // SPECS_PER_LANE)
-            await asyncio.gather(
-                self._drain(session, due, outcomes), *(self._open_lane(due, outcomes) for _ in range(extra))
-            )
-        return outcomes
+                    batch.settle(spec, found)
+            extra = min(LANES, len(batch.due) // SPECS_PER_LANE)
+            await asyncio.gather(self._drain(session, batch), *(self._open_lane(batch) for _ in range(extra)))
+        return batch.outcomes
 
     async def delete_queue(self, name: str) -> None:
         """See `Topology`."""
@@ -111,55 +110,61 @@ class RabbitTopology:
 
     # -- many queues -----------------------------------------------------------------------------------------------
 
-    async def _look(self) -> Survey | None:
+    async def _look(self, batch: _Batch) -> Survey | None:
         try:
             return await self._management.fetch_survey()
-        except BrokerUnavailableError:
-            return None  # then every queue is declared anew, and its degradations say what is wrong
+        except BrokerUnavailableError as error:
+            batch.silence = str(error)  # every queue is declared, and its degradations say what is wrong
+            return None
 
     def _check(self, spec: QueueSpec, survey: Survey) -> list[Degradation] | None:
         """What cannot be had of a queue that stands as it should; None when something is missing or differs."""
-        name = wire.POLICY_PREFIX + spec.name
+        name, dead = wire.POLICY_PREFIX + spec.name, wire.dead_queue(spec.name)
         definition, degradations = self._build_policy(spec)
-        if spec.name not in survey.queues or survey.policies.get(name) != definition:
+        kind, other = survey.queues.get(spec.name, ("", None))
+        if kind != "quorum" or survey.policies.get(name) != definition:
             return None
         if spec.dead_letter:
-            dead = wire.dead_queue(spec.name)
             kept = self._version < (4,) or survey.policies.get(wire.POLICY_PREFIX + dead) == DEAD_POLICY
-            if dead not in survey.queues or not kept:
+            if survey.queues.get(dead, ("", None))[0] != "quorum" or not kept:
                 return None
-        other = survey.queues[spec.name]
         if other not in (None, name):
             detail = f"the policy {other!r} applies in place of {name!r}: give it a priority below 100"
             degradations.append(Degradation(spec.name, "policy", detail))
         return degradations + _missing_features(spec.name, self._version)
 
-    async def _open_lane(self, due: deque[QueueSpec], outcomes: dict[str, Outcome]) -> None:
+    async def _open_lane(self, batch: _Batch) -> None:
         try:
             async with self._session() as session:
-                await self._drain(session, due, outcomes)
+                await self._drain(session, batch)
         except BrokerUnavailableError:
             return  # the first lane goes on, or fails with the reason
 
-    async def _drain(self, session: AmqpSession, due: deque[QueueSpec], outcomes: dict[str, Outcome]) -> None:
-        while due:
-            spec = due.popleft()
+    async def _drain(self, session: AmqpSession, batch: _Batch) -> None:
+        while batch.due:
+            spec = batch.due.popleft()
             try:
-                outcomes[spec.name] = await self._ensure(session, spec)
+                batch.settle(spec, await self._ensure(session, spec, batch.silence))
             except TaskfleetError as error:
-                outcomes[spec.name] = error
-                if session.lost.done():
-                    outcomes.update((rest.name, error) for rest in due)
-                    due.clear()
+                batch.settle(spec, error)
+                while session.lost.done() and batch.due:
+                    batch.settle(batch.due.popleft(), error)
 
     # -- one queue -------------------------------------------------------------------------------------------------
 
-    async def _ensure(self, session: AmqpSession, spec: QueueSpec) -> list[Degradation]:
-        """The dead-letter queue comes first and the policy next, so that no message falls between."""
+    async def _ensure(self, session: AmqpSession, spec: QueueSpec, silence: str | None = None) -> list[Degradation]:
+        """The dead-letter queue comes first and the policy next, so that no message falls between.
+
+        `silence` says why the management API need not be asked.
+        """
         if spec.dead_letter:
             await self._declare(session, wire.dead_queue(spec.name))
-            await self._keep_dead_letters(spec.name)
-        degradations = await self._ensure_policy(spec)
+        if silence is None:
+            if spec.dead_letter:
+                await self._keep_dead_letters(spec.name)
+            degradations = await self._ensure_policy(spec)
+        else:
+            degradations = [_explain_silence(spec.name, silence)]
         await self._declare(session, spec.name)
         return degradations + _missing_features(spec.name, self._version)
 
@@ -216,11 +221,7 @@ class RabbitTopology:
                     return [*degradations, Degradation(spec.name, "policy", str(error))]
                 self._refused.update(refused)
             except BrokerUnavailableError as error:
-                detail = (
-                    f"delivery limit, dead-lettering and lengths are not set: {error} (the management plugin must be "
-                    "reachable, by a user with the tag policymaker)"
-                )
-                return [*degradations, Degradation(spec.name, "policy", detail)]
+                return [*degradations, _explain_silence(spec.name, str(error))]
             else:
                 return degradations
 
@@ -235,6 +236,29 @@ class RabbitTopology:
             await self._put_policy(wire.dead_queue(name), DEAD_POLICY)
         except (PolicyRefusedError, BrokerUnavailableError):
             return  # said by the policy of the queue itself; the reader holds dead letters rather than return them
+
+
+class _Batch:
+    """What several lanes work on together."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.due: deque[QueueSpec] = deque()
+        self.outcomes: dict[str, Outcome] = {}
+        self.silence: str | None = None
+        self._tell = tell
+
+    def settle(self, spec: QueueSpec, outcome: Outcome) -> None:
+        """One queue is done."""
+        self.outcomes[spec.name] = outcome
+        self._tell(spec, outcome)
+
+
+def _explain_silence(queue: str, why: str) -> Degradation:
+    detail = (
+        f"delivery limit, dead-lettering and lengths are not set: {why} (the management plugin must be reachable, "
+        "by a user with the tag policymaker)"
+    )
+    return Degradation(queue, "policy", detail)
 
 
 def _explain_refusal(queue: str, key: str, value: Any) -> Degradation:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec
+from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec, Tell, ignore
 
 __all__ = ["RedisTopology"]
 
@@ -19,9 +19,13 @@ class RedisTopology:
             if value is not None
         ]
 
-    async def ensure_queues(self, specs: Sequence[QueueSpec]) -> dict[str, Outcome]:
+    async def ensure_queues(self, specs: Sequence[QueueSpec], tell: Tell = ignore) -> dict[str, Outcome]:
         """See `Topology`."""
-        return {spec.name: await self.ensure_queue(spec) for spec in specs}
+        outcomes: dict[str, Outcome] = {}
+        for spec in specs:
+            outcomes[spec.name] = await self.ensure_queue(spec)
+            tell(spec, outcomes[spec.name])
+        return outcomes
 
     async def delete_queue(self, name: str) -> None:
         """Nothing to do: an empty list does not exist."""

@@ -92,6 +92,8 @@ def _build_container(queue: TaskQueue) -> dict[str, Any]:
         "env": _build_env(queue),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "livenessProbe": _build_liveness(),
+        # What a worker said last becomes part of the pod's status, and of the TaskQueue's conditions.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "taskfleet", "mountPath": INJECTION_PATH, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},

@@ -1,0 +1,139 @@
+"""The operator's side of Redis/Valkey: heartbeats, fences, the queue registry, wake hints."""
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from taskfleet_core import wire
+from taskfleet_core.errors import StoreUnavailableError
+from taskfleet_core.events import Heartbeat, QueueRegistration
+
+__all__ = ["Store"]
+
+STORE_TIMEOUT_SECONDS = 2.0
+FENCE_TTL_SECONDS = 60
+# Entries of the index are kept an hour. A clock that is wrong by less than this hides no worker: whether its heartbeat
+# still exists, its key tells.
+INDEX_SECONDS = 600.0
+READ_AT_ONCE = 500
+
+_log = structlog.get_logger()
+
+
+class Store:
+    """Commands have time limits. Failures are StoreUnavailableError, or None where unknown is an answer."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(
+            url, socket_timeout=STORE_TIMEOUT_SECONDS, socket_connect_timeout=STORE_TIMEOUT_SECONDS
+        )
+        # Its own connection: a subscriber waits for ever, a command must not.
+        self._listener = Redis.from_url(url, socket_connect_timeout=STORE_TIMEOUT_SECONDS)
+        self._unfence_later: set[str] = set()
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._redis.aclose()
+        await self._listener.aclose()
+
+    async def fetch_heartbeats(self) -> dict[str, list[Heartbeat]] | None:
+        """Heartbeats of all workers by queue; None when the store does not answer."""
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                values = await self._read_heartbeats()
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("store.unreadable", error=str(error) or type(error).__name__)
+            return None
+        found: defaultdict[str, list[Heartbeat]] = defaultdict(list)
+        for value in values:
+            beat = _parse_heartbeat(value)
+            if beat is not None:
+                found[beat["queue"]].append(beat)
+        if self._unfence_later:
+            await self.unfence(())
+        return dict(found)
+
+    async def fence(self, pod_uids: Iterable[str]) -> None:
+        """Have workers stop taking tasks. The fence ends by itself: an operator may die after fencing.
+
+        Raises StoreUnavailableError: without a fence nobody may leave.
+        """
+        uids = list(pod_uids)
+        self._unfence_later.difference_update(uids)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+                for uid in uids:
+                    pipe.set(wire.FENCE_KEY_PREFIX + uid, "1", ex=FENCE_TTL_SECONDS)
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailableError(f"while fencing workers: {str(error) or type(error).__name__}") from error
+
+    async def unfence(self, pod_uids: Iterable[str]) -> None:
+        """Let workers take tasks again. Where the store does not answer it is done as soon as it does: nothing that
+        is due, a scale-up above all, waits for it."""
+        self._unfence_later.update(pod_uids)
+        keys = [wire.FENCE_KEY_PREFIX + uid for uid in self._unfence_later]
+        if not keys:
+            return
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                await self._redis.delete(*keys)
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("store.fences_not_lifted", count=len(keys), error=str(error) or type(error).__name__)
+            return
+        self._unfence_later.clear()
+
+    async def register(self, registrations: Iterable[QueueRegistration], gone: Iterable[str] = ()) -> None:
+        """Announce queues to the API, and take back those that are nobody's any more. Raises StoreUnavailableError."""
+        items = [text for entry in registrations for text in (entry["queueName"], json.dumps(entry))]
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+                if items:
+                    pipe.hset(wire.REGISTRY_KEY, items=items)
+                names = list(gone)
+                if names:
+                    pipe.hdel(wire.REGISTRY_KEY, *names)
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailableError(f"while registering queues: {str(error) or type(error).__name__}") from error
+
+    async def listen(self, on_wake: Callable[[str], None]) -> None:
+        """Pass on wake hints for ever; reconnects by itself."""
+        while True:
+            try:
+                async with self._listener.pubsub() as pubsub:
+                    await pubsub.subscribe(wire.WAKE_CHANNEL)
+                    async for message in pubsub.listen():
+                        if message["type"] == "message":
+                            on_wake(message["data"].decode("utf-8", "replace"))
+            except (RedisError, OSError) as error:
+                _log.warning("store.listen_failed", error=str(error) or type(error).__name__)
+            await asyncio.sleep(1.0)
+
+    async def _read_heartbeats(self) -> list[Any]:
+        """By the index of workers: a scan would walk over every task that the store holds, each second."""
+        since = time.time() - INDEX_SECONDS
+        keys: list[Any] = list(await self._redis.zrangebyscore(wire.WORKERS_INDEX_KEY, since, "+inf"))
+        values: list[Any] = []
+        for start in range(0, len(keys), READ_AT_ONCE):
+            values += await self._redis.mget(keys[start : start + READ_AT_ONCE])
+        return values
+
+
+def _parse_heartbeat(value: Any) -> Heartbeat | None:
+    """One heartbeat; what no reader understands (another version's, or nobody's) is none."""
+    try:
+        beat = json.loads(value) if value is not None else None
+    except ValueError:
+        return None
+    if not isinstance(beat, dict) or beat.get("schema") != wire.SCHEMA_VERSION or not beat.get("queue"):
+        return None
+    found: Heartbeat = beat  # type: ignore[assignment] # by its schema
+    return found

@@ -1,0 +1,202 @@
+"""Keeps the queues at the brokers as the TaskQueues say: new and changed ones at once, all of them each minute.
+
+One lane per broker, off the way of reconciles: they say what they want and read how far it is. A broker that is down
+is tried again with growing pauses, and at once when the poller sees it again.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from taskfleet_core.amqp import LoginRefusedError
+from taskfleet_core.errors import TaskfleetError, UnavailableError
+from taskfleet_core.topology import Outcome, QueueSpec, Topology, open_topology
+from taskfleet_operator.brokers import BrokerAccess
+
+__all__ = ["QueueState", "TopologyKeeper"]
+
+DRIFT_SECONDS = 60.0
+MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
+GATHER_SECONDS = 0.05  # TaskQueues that are applied together are declared together
+# A queue that the broker did not know is declared again once in this time, whatever the poller says meanwhile.
+REPEAT_SECONDS = 3.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How far one queue is."""
+
+    is_ready: bool = False  # it stands at the broker, as far as is known
+    error: str | None = None
+    is_refused: bool = False  # the error is one of credentials
+    degradations: tuple[str, ...] = ()
+
+
+@dataclass
+class _Lane:
+    """One broker."""
+
+    topology: Topology
+    wanted: dict[str, QueueSpec] = field(default_factory=dict)
+    states: dict[str, QueueState] = field(default_factory=dict)
+    due: set[str] = field(default_factory=set)
+    done_at: dict[str, float] = field(default_factory=dict)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    failures: int = 0
+    checked_at: float = float("-inf")
+    task: asyncio.Task[None] | None = None
+
+
+class TopologyKeeper:
+    """`on_change` hears of each queue whose state is another than before."""
+
+    def __init__(self, on_change: Callable[[BrokerAccess, str], None], *, drift_seconds: float = DRIFT_SECONDS) -> None:
+        self._on_change = on_change
+        self._drift_seconds = drift_seconds
+        self._lanes: dict[BrokerAccess, _Lane] = {}
+
+    def get(self, broker: BrokerAccess, queue: str) -> QueueState:
+        """The state of a queue."""
+        lane = self._lanes.get(broker)
+        return lane.states.get(queue, QueueState()) if lane else QueueState()
+
+    def want(self, broker: BrokerAccess, spec: QueueSpec) -> None:
+        """Have a queue at a broker; nothing happens when it was wanted like this before."""
+        lane = self._lanes.get(broker)
+        if lane is None:
+            lane = self._lanes[broker] = _Lane(open_topology(broker.url, broker.management_url))
+            lane.task = asyncio.create_task(self._follow(broker, lane), name="topology")
+        if lane.wanted.get(spec.name) != spec:
+            lane.wanted[spec.name] = spec
+            lane.due.add(spec.name)
+            self._wake(lane)
+
+    def drop(self, broker: BrokerAccess, queue: str) -> None:
+        """Nobody wants the queue any more. At the broker it stays: its messages are the user's."""
+        lane = self._lanes.get(broker)
+        if lane is None:
+            return
+        for table in (lane.wanted, lane.states, lane.done_at):
+            table.pop(queue, None)
+        lane.due.discard(queue)
+        if not lane.wanted:
+            lane.woken.set()
+
+    def report_missing(self, broker: BrokerAccess, queues: set[str]) -> None:
+        """The poller does not find these queues at the broker."""
+        lane = self._lanes.get(broker)
+        if lane is None:
+            return
+        latest = time.monotonic() - REPEAT_SECONDS
+        late = {queue for queue in queues if queue in lane.wanted and lane.done_at.get(queue, 0.0) < latest}
+        if late - lane.due:
+            lane.due |= late
+            self._wake(lane)
+
+    def report_return(self, broker: BrokerAccess) -> None:
+        """The broker answers again: it may have lost everything."""
+        lane = self._lanes.get(broker)
+        if lane is not None:
+            lane.due.update(lane.wanted)
+            lane.failures = 0
+            lane.woken.set()
+
+    async def close(self) -> None:
+        """Stop, and close connections."""
+        lanes, self._lanes = list(self._lanes.values()), {}
+        for lane in lanes:
+            if lane.task is not None:
+                lane.task.cancel()
+        await asyncio.gather(*(lane.task for lane in lanes if lane.task is not None), return_exceptions=True)
+
+    @staticmethod
+    def _wake(lane: _Lane) -> None:
+        if not lane.failures:  # a broker that is down is not tried more often because there is more to do
+            lane.woken.set()
+
+    # -- one broker ------------------------------------------------------------------------------------------------
+
+    async def _follow(self, broker: BrokerAccess, lane: _Lane) -> None:
+        try:
+            while lane.wanted:
+                await self._wait(lane)
+                lane.woken.clear()
+                await asyncio.sleep(GATHER_SECONDS)
+                await self._work(broker, lane)
+        finally:
+            if self._lanes.get(broker) is lane:
+                del self._lanes[broker]
+            await lane.topology.close()
+
+    async def _wait(self, lane: _Lane) -> None:
+        """Until there is something to do, or a look is due. After a failure the pause comes first."""
+        now = time.monotonic()
+        seconds = max(0.0, lane.checked_at + self._drift_seconds - now)
+        if lane.failures:
+            limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(lane.failures - 1, 10))
+            seconds = limit * random.uniform(0.5, 1.0)
+        elif lane.due:
+            seconds = 0.0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await lane.woken.wait()
+
+    async def _work(self, broker: BrokerAccess, lane: _Lane) -> None:
+        now = time.monotonic()
+        if lane.failures or now - lane.checked_at >= self._drift_seconds:
+            lane.due.update(lane.wanted)
+        due = [lane.wanted[name] for name in lane.wanted if name in lane.due]
+        if not due:
+            return
+        if len(due) == len(lane.wanted):
+            lane.checked_at = now
+        lane.due.clear()
+        try:
+            outcomes = await lane.topology.ensure_queues(
+                due, lambda spec, outcome: self._settle(broker, lane, spec, outcome)
+            )
+        except Exception as error:  # what nobody thought of is an error of this broker too, and tried again
+            if not isinstance(error, TaskfleetError):
+                _log.exception("topology.failed")
+            self._fail(broker, lane, error)
+        else:
+            # What failed because the broker went away meanwhile is tried again soon; a conflict waits a while.
+            again = {name for name, outcome in outcomes.items() if isinstance(outcome, UnavailableError)}
+            lane.due |= again & lane.wanted.keys()
+            lane.failures = lane.failures + 1 if again else 0
+
+    def _settle(self, broker: BrokerAccess, lane: _Lane, spec: QueueSpec, outcome: Outcome) -> None:
+        if lane.wanted.get(spec.name) != spec:
+            return  # changed or dropped meanwhile: its turn comes again
+        lane.done_at[spec.name] = time.monotonic()
+        if isinstance(outcome, TaskfleetError):
+            was_ready = lane.states.get(spec.name, QueueState()).is_ready
+            state = QueueState(was_ready, str(outcome), isinstance(outcome, LoginRefusedError))
+            if not isinstance(outcome, LoginRefusedError):
+                _log.warning("topology.queue_failed", queue=spec.name, error=str(outcome))
+        else:
+            state = QueueState(True, degradations=tuple(item.detail for item in outcome))
+        self._put(broker, lane, spec.name, state)
+
+    def _fail(self, broker: BrokerAccess, lane: _Lane, error: Exception) -> None:
+        """The broker as a whole does not do it."""
+        lane.failures += 1
+        text = str(error) or type(error).__name__
+        refused = isinstance(error, LoginRefusedError)
+        if lane.failures == 1 or lane.failures % 10 == 0:
+            _log.warning("topology.broker_failed", error=text, queues=len(lane.wanted), failures=lane.failures)
+        for name in lane.wanted:
+            state = lane.states.get(name, QueueState())
+            self._put(broker, lane, name, replace(state, error=text, is_refused=refused))
+
+    def _put(self, broker: BrokerAccess, lane: _Lane, name: str, state: QueueState) -> None:
+        if lane.states.get(name) != state:
+            lane.states[name] = state
+            self._on_change(broker, name)

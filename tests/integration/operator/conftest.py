@@ -1,0 +1,73 @@
+"""Brokers for the operator's broker side, and a proxy that counts HTTP requests."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.support.brokers import RabbitMQ
+from tests.support.proxies import Proxy
+
+from taskfleet_operator.brokers import BrokerAccess
+from taskfleet_operator.topology_keeping import TopologyKeeper
+
+__all__ = ["CountingProxy", "Keeping", "build_access", "look_up", "make_name"]
+
+
+class CountingProxy(Proxy):
+    """Counts what passes of HTTP requests."""
+
+    def __init__(self, target_port: int) -> None:
+        super().__init__(target_port)
+        self.requests = 0
+
+    def on_data(self, data: bytes) -> None:
+        self.requests += data.count(b" HTTP/1.1\r\n")
+
+
+class Keeping:
+    """A keeper and the queues whose state changed."""
+
+    def __init__(self, drift_seconds: float = 60.0) -> None:
+        self.changes: list[str] = []
+        self.keeper = TopologyKeeper(lambda _broker, queue: self.changes.append(queue), drift_seconds=drift_seconds)
+
+
+def make_name() -> str:
+    return f"op-{uuid.uuid4().hex[:10]}"
+
+
+def build_access(server: RabbitMQ, **changes: Any) -> BrokerAccess:
+    """The way to a server; `port`, `management_port` and `metrics_port` may be those of proxies."""
+    login = changes.get("login", "guest:guest")
+    return BrokerAccess(
+        f"amqp://{login}@127.0.0.1:{changes.get('port', server.port)}//",
+        f"http://{login}@127.0.0.1:{changes.get('management_port', server.management_port)}",
+        f"http://127.0.0.1:{changes.get('metrics_port', server.metrics_port)}",
+    )
+
+
+async def look_up(server: RabbitMQ, kind: str, name: str) -> Any:
+    """One object of the management API, or None."""
+    rows = await asyncio.to_thread(server.management, "GET", f"/api/{kind}/%2F")
+    return next((row for row in rows if row["name"] == name), None)
+
+
+async def delete(server: RabbitMQ, kind: str, name: str) -> None:
+    """Take something away behind the operator's back."""
+    await asyncio.to_thread(server.management, "DELETE", f"/api/{kind}/%2F/{quote(name, safe='')}")
+
+
+@pytest.fixture(params=["rabbitmq43", "rabbitmq310"])
+def rabbitmq(request: pytest.FixtureRequest) -> RabbitMQ:
+    server: RabbitMQ = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+async def keeping() -> AsyncIterator[Keeping]:
+    keeping = Keeping()
+    yield keeping
+    await keeping.keeper.close()
