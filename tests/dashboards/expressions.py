@@ -3,6 +3,7 @@
 `find_unanswered(url)` is for any test that has a Prometheus which scrapes API and operator under load.
 """
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ __all__ = [
     "list_metric_names",
     "list_panels",
     "list_variables",
+    "open_prometheus",
     "query",
     "substitute",
 ]
@@ -34,6 +36,7 @@ CHART = Path(__file__).resolve().parents[2] / "charts" / "taskfleet"
 DASHBOARDS = CHART / "dashboards"
 RULES = CHART / "rules" / "taskfleet.rules.yaml"
 QUERY_SECONDS = 20.0
+PRESENT = 'count by (__name__) ({__name__=~"(taskfleet|process)_.+"})'
 
 # Without the time range, so that a selector alone is an instant vector.
 _SELECTOR = re.compile(r"\b((?:taskfleet|process)_[a-z_]+)\b\s*(\{[^}]*\})?")
@@ -103,16 +106,24 @@ def substitute(text: str, variables: Mapping[str, str] | None = None, *, window:
     return text
 
 
-def query(prometheus_url: str, text: str) -> list[Any]:
+def query(prometheus: httpx.Client, text: str) -> list[Any]:
     """The answer of a real Prometheus; raises AssertionError with its message when it refuses the expression."""
-    answer = httpx.get(
-        f"{prometheus_url.rstrip('/')}/api/v1/query", params={"query": text}, timeout=QUERY_SECONDS, trust_env=False
-    )
-    document = answer.json()
+    document = prometheus.get("/api/v1/query", params={"query": text}).json()
     assert document["status"] == "success", f"{text}: {document.get('error')}"
     result = document["data"]["result"]
     # A scalar is [time, value].
     return [result] if document["data"]["resultType"] == "scalar" else result
+
+
+def open_prometheus(url: str) -> httpx.Client:
+    """A client for `query`; one for many queries, as making one takes longer than asking."""
+    return httpx.Client(base_url=url, timeout=QUERY_SECONDS, trust_env=False)
+
+
+def _tells_something(result: list[Any]) -> bool:
+    """Whether a panel would show anything: NaN, such as a percentile of nothing, is a gap."""
+    values = [series["value"][1] if isinstance(series, dict) else series[1] for series in result[:100]]
+    return any(value != "NaN" for value in values)
 
 
 def find_unanswered(
@@ -123,18 +134,18 @@ def find_unanswered(
     Of an alert only its selectors can be asked for: it has no answer while all is well. `without` names metrics that
     the setup cannot have (such as a broker's own counters on RabbitMQ 3).
     """
-    missing = [
-        str(panel)
-        for panel in list_panels()
-        if not query(prometheus_url, substitute(panel.text, variables, window=window))
-    ]
-    for place in (*list_alerts(), *list_variables()):
-        text = substitute(place.text, variables, window=window)
-        if not place.place.rpartition("$")[1]:
-            query(prometheus_url, text)
-        missing += [
-            f"{place.place}: {selector}" for selector in find_selectors(text) if not query(prometheus_url, selector)
-        ]
-    missing += [f"metric {name}" for name in sorted(list_metric_names()) if not query(prometheus_url, name)]
+    with open_prometheus(prometheus_url) as prometheus:
+
+        @functools.cache
+        def ask(text: str) -> list[Any]:
+            return query(prometheus, substitute(text, variables, window=window))
+
+        missing = [str(panel) for panel in list_panels() if not _tells_something(ask(panel.text))]
+        for alert in list_alerts():
+            ask(alert.text)  # refused expressions raise
+        for place in (*list_alerts(), *list_variables()):
+            missing += [f"{place.place}: {selector}" for selector in find_selectors(place.text) if not ask(selector)]
+        exposed = {series["metric"]["__name__"] for series in ask(PRESENT)}
+        missing += [f"metric {name}" for name in sorted(list_metric_names() - exposed)]
     left_out = tuple(without)
     return [text for text in missing if not any(name in text for name in left_out)]
