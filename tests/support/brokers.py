@@ -115,13 +115,17 @@ class RabbitMQ:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def management(self, method: str, path: str, body: Any = None) -> Any:
+    def load_definitions(self, definitions: dict[str, Any]) -> None:
+        """Make many queues and policies in one call."""
+        self.management("POST", "/api/definitions", definitions, timeout_seconds=120)
+
+    def management(self, method: str, path: str, body: Any = None, *, timeout_seconds: float = 10) -> Any:
         """One call of the management API (`path` such as `/api/queues`); the decoded answer, None when empty."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.management_port}{path}", method=method)
         request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
         request.add_header("Content-Type", "application/json")
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(request, data=data, timeout=10) as response:
+        with urllib.request.urlopen(request, data=data, timeout=timeout_seconds) as response:
             text = response.read()
         return json.loads(text) if text else None
 
