@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the generated pages of docs/reference/: settings, TaskQueue fields and metrics, from the code that reads them.
+"""Writes the generated pages of docs/reference/ (settings, TaskQueue, metrics, alerts and panels) from their sources.
 
 `--check` writes nothing and exits 1 when a page is not what the code says.
 """
 
+import json
+import re
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
@@ -21,6 +24,7 @@ from taskfleet_core.taskqueue import TaskQueueSpec
 from taskfleet_operator.metrics import METRICS as OPERATOR_METRICS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+CHART = Path(__file__).parents[1] / "charts" / "taskfleet"
 NOTE = "Generated from the code by `make generate`; do not edit.\n"
 
 
@@ -91,6 +95,38 @@ def build_metrics() -> str:
     )
 
 
+def build_monitoring() -> str:
+    """The shipped alerts, and what the panels of the shipped dashboards show."""
+    rules = yaml.safe_load((CHART / "rules" / "taskfleet.rules.yaml").read_text())
+    alerts = [
+        (
+            f"[{rule['alert']}](../runbooks.md#{rule['alert'].lower()})",
+            rule["labels"]["severity"],
+            rule.get("for", "at once"),
+            # Prometheus fills these in when an alert fires.
+            re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", rule["annotations"]["summary"]),
+        )
+        for group in rules["groups"]
+        for rule in group["rules"]
+    ]
+    lines = [
+        "# Alerts and dashboards\n",
+        NOTE,
+        "What to do about an alert is in its runbook; how to install all of it is in [Monitoring](../monitoring.md).\n",
+        "## Alerts\n",
+        *table(("Alert", "Severity", "After", "Says"), alerts, code_first=False),
+    ]
+    for path in sorted((CHART / "dashboards").glob("*.json")):
+        document = json.loads(path.read_text())
+        panels = [(panel["title"], panel["description"]) for panel in document["panels"] if panel["type"] != "row"]
+        lines += [
+            f"\n## {document['title']}\n",
+            f"{document['description']}\n",
+            *table(("Panel", "Shows"), panels, code_first=False),
+        ]
+    return "\n".join([*lines, ""])
+
+
 def show_labels(labels: tuple[str, ...]) -> str:
     """The names of a metric's labels."""
     return ", ".join(labels) or "none"
@@ -100,6 +136,7 @@ PAGES: Mapping[str, Any] = {
     "configuration.md": build_configuration,
     "taskqueue.md": build_task_queue,
     "metrics.md": build_metrics,
+    "monitoring.md": build_monitoring,
 }
 
 

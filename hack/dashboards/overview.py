@@ -117,7 +117,7 @@ WORKERS = Row(
                     "{{cause}}",
                 )
             ],
-            "What ruled the decisions: the wait, the depth, a bound, a pin, or that figures are missing (held).",
+            "What ruled the decisions: backlog, load, depth, a bound, a pin; unknown where figures cannot be read.",
         ),
     ],
 )

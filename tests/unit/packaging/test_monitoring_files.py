@@ -22,6 +22,8 @@ from tests.dashboards.expressions import (
     substitute,
 )
 
+from taskfleet_core.scaling import Cause
+
 ROOT = Path(__file__).resolve().parents[3]
 RULE_TESTS = ROOT / "tests" / "dashboards" / "rules_test.yaml"
 DOCUMENTS = {path.name: json.loads(path.read_text()) for path in sorted(DASHBOARDS.glob("*.json"))}
@@ -93,6 +95,11 @@ def test_every_panel_says_what_it_shows(name: str) -> None:
         if panel["type"] != "row":
             assert panel["description"], panel["title"]
             assert panel["targets"], panel["title"]
+
+
+def test_every_cause_of_a_decision_is_explained() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    assert [cause for cause in Cause if f"`{cause}`" not in page] == []
 
 
 def test_rules_are_sound_for_prometheus(promtool: str) -> None:
