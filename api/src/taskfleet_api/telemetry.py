@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from taskfleet_core.states import FINAL_STATES, TaskState
+from taskfleet_core.states import FINAL_STATES
 
 __all__ = [
     "METRICS",
@@ -64,7 +64,6 @@ METRICS: Final[dict[str, Metric]] = {
             "counter",
             ("queue", "outcome"),
             "Submitted tasks: accepted, or replayed for an idempotency key.",
-            values=("accepted", "replayed"),
         ),
         Metric(
             "taskfleet_api_refused_total",
@@ -91,7 +90,6 @@ METRICS: Final[dict[str, Metric]] = {
             "counter",
             ("queue", "outcome"),
             "Messages sent: confirmed, returned, nacked, timeout, connection.",
-            values=("confirmed", "returned", "nacked", "timeout", "connection"),
         ),
         Metric(
             "taskfleet_api_publish_seconds", "histogram", (), "Time from sending to the broker's confirm.", SECONDS_FINE
@@ -118,7 +116,7 @@ METRICS: Final[dict[str, Metric]] = {
             "counter",
             ("queue", "state"),
             "Attempts that ended, by final state; retrying where the platform tries again.",
-            values=(*sorted(FINAL_STATES), TaskState.RETRYING),
+            values=tuple(sorted(FINAL_STATES)),
         ),
         Metric("taskfleet_task_run_seconds", "histogram", ("queue",), "Run time of tasks.", SECONDS_WIDE),
         Metric("taskfleet_task_wait_seconds", "histogram", ("queue",), "Time from due to started.", SECONDS_WIDE),
@@ -185,23 +183,34 @@ def _row(name: str, kind: str) -> Metric:
 
 
 def expose_zeros(queues: Iterable[str]) -> None:
-    """Show what has not happened yet as 0 where all values of the labels are known.
+    """Show what has not happened yet as 0 where the values of the labels are known.
 
     Prometheus takes a counter that appears with 1 for one that has always been 1: the first dead task of a queue would
     be no increase, and no alert.
     """
-    known = list(queues)
+    _expose_process_zeros()
+    for queue in queues:
+        _expose_queue_zeros(queue)
+
+
+@cache
+def _expose_process_zeros() -> None:
     for metric in METRICS.values():
-        if metric.observed or metric.kind == "histogram" or (metric.kind == "gauge" and not metric.values):
-            continue
-        made = counter(metric.name) if metric.kind == "counter" else gauge(metric.name)
-        if metric.labels[:1] == ("queue",):
-            for queue in known:
-                for value in metric.values:
-                    made.labels(queue, value)
-        elif len(metric.labels) == 1:
+        if metric.kind == "counter" and not metric.labels:
+            counter(metric.name)
+        elif metric.values and metric.labels[0] != "queue":
+            made = counter(metric.name) if metric.kind == "counter" else gauge(metric.name)
             for value in metric.values:
                 made.labels(value)
+
+
+@cache
+def _expose_queue_zeros(queue: str) -> None:
+    """Few for each queue: a scrape of a thousand queues must not hold up requests."""
+    for metric in METRICS.values():
+        if metric.values and metric.labels[0] == "queue":
+            for value in metric.values:
+                counter(metric.name).labels(queue, value)
 
 
 def register_collector(collector: Collector) -> None:
