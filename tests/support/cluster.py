@@ -25,7 +25,7 @@ from tests.support.processes import free_port, start_process
 from tests.support.task_api import TaskApi
 from tests.support.waiting import eventually_sync
 
-__all__ = ["Cluster", "Load", "build_queue", "cluster", "open_cluster", "running_cluster"]
+__all__ = ["Cluster", "CommandError", "Load", "build_queue", "cluster", "open_cluster", "running_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).parent / "clusterapp"
@@ -82,7 +82,8 @@ def open_cluster() -> dict[str, str]:
     run(["hack/local-cluster", "up"], environment, timeout_seconds=UP_SECONDS)
     printed = run(["bash", "-c", 'eval "$(hack/local-cluster env)"; env -0'], environment)
     environment |= dict(line.split("=", 1) for line in printed.split("\0") if "=" in line)
-    if provider != "given":
+    # CLUSTER_IMAGES=keep: what the cluster has is what is tested; for the inner loop on the tests themselves.
+    if provider != "given" and os.environ.get("CLUSTER_IMAGES") != "keep":
         run(["hack/images"], environment, timeout_seconds=IMAGES_SECONDS)
         build = ["hack/local-cluster", "build", APP_IMAGE, str(APP), "-f", str(APP / "Dockerfile")]
         run(build, environment, timeout_seconds=IMAGES_SECONDS)
@@ -310,12 +311,16 @@ class Cluster:
         eventually_sync(is_settled, timeout_seconds, 0.5)
         return self.count_states(load)
 
-    def read_runs(self, load: Load) -> Runs:
-        """What the tasks noted."""
+    def read_notes(self, load: Load) -> "list[Json]":
+        """What the tasks noted, in order: {id, pod, what: start | end, at}."""
         password = self.read_secret(f"{RELEASE}-valkey", "password")
         command = ["valkey-cli", "--no-auth-warning", "-a", password, "--raw", "LRANGE", f"runs:{load.marker}"]
         printed = self.kubectl("exec", f"statefulset/{RELEASE}-valkey", "--", *command, "0", "-1")
-        notes = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+
+    def read_runs(self, load: Load) -> Runs:
+        """The same, counted."""
+        notes = self.read_notes(load)
         return Runs(
             Counter(note["id"] for note in notes if note["what"] == "start"),
             Counter(note["id"] for note in notes if note["what"] == "end"),

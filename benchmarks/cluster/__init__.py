@@ -1,0 +1,1 @@
+"""What is measured on a real cluster: `python -m benchmarks.cluster`."""

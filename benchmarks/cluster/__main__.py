@@ -1,0 +1,53 @@
+"""`python -m benchmarks.cluster`: install the chart on the cluster, measure bursts, faults and idle queues.
+
+Exit code 1 when a figure misses its bound or a fault loses a task. `--write` puts the tables into docs/benchmarks.md.
+"""
+
+import argparse
+import sys
+import time
+
+from tests.support.cluster import open_cluster, running_cluster
+
+from benchmarks.cluster.bursts import measure_bursts
+from benchmarks.cluster.faults import run_faults
+from benchmarks.cluster.idle import measure_idle
+from benchmarks.figures import Figure, build_table, describe_machine, say, write_page
+
+PARTS = ("burst", "faults", "idle")
+
+
+def main() -> int:
+    """Run the chosen parts on one installation."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default 5)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
+    options = parser.parse_args()
+    parts = options.only or PARTS
+    say("starting the cluster and its images, if they are not there")
+    open_cluster()
+    machine = describe_machine()
+    figures: list[Figure] = []
+    faults, is_whole = "", True
+    began = time.monotonic()
+    with running_cluster() as cluster:
+        figures.append(
+            Figure("helm install until all is Ready, images there", "s", [time.monotonic() - began], at_most=60)
+        )
+        say(f"installed and Ready after {figures[0].median:.0f} s")
+        if "burst" in parts:
+            figures += measure_bursts(cluster, options.rounds)
+        if "faults" in parts:
+            faults, is_whole = run_faults(cluster)
+        if "idle" in parts:
+            figures += measure_idle(cluster, options.rounds)
+    text = "\n\n".join(part for part in (machine, build_table(figures), faults) if part)
+    print(f"\n{text}")
+    if options.write:
+        write_page("cluster", f"`python -m benchmarks.cluster --rounds {options.rounds}`, {text}")
+    return 1 if not is_whole or any(figure.is_met is False for figure in figures) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
