@@ -107,11 +107,11 @@ def test_missing_broker_secret_is_told_and_mended(control_plane: ControlPlane, n
     secret = {"metadata": {"name": "my-broker"}, "stringData": {"url": valkey.url}}
     control_plane.request("POST", f"/api/v1/namespaces/{namespace}/secrets", secret)
     eventually_sync(
-        lambda: "has no key amqp" in get_condition(control_plane, namespace, "elsewhere").get("message", ""), SECONDS
+        lambda: "has no key amqp" in get_condition(control_plane, namespace, "elsewhere").get("message", ""), 60
     )
     more = {"stringData": {"amqp": valkey.url}}
     control_plane.request("PATCH", f"/api/v1/namespaces/{namespace}/secrets/my-broker", more, MERGE)
-    eventually_sync(lambda: get_replicas(control_plane, namespace, "elsewhere") == 0, SECONDS)
+    eventually_sync(lambda: get_replicas(control_plane, namespace, "elsewhere") == 0, 60)
     worker = control_plane.request("GET", f"/api/v1/namespaces/{namespace}/secrets/elsewhere-worker")
     assert base64.b64decode(worker["data"]["brokerUrl"]).decode() == valkey.url
 

@@ -86,8 +86,8 @@ class ControlPlane:
         (self.folder / "audit-policy.yaml").write_text(AUDIT_POLICY)
         admin = {"client-certificate": str(self._pki("admin.crt")), "client-key": str(self._pki("admin.key"))}
         self._write_kubeconfig(self.kubeconfig, admin, self.port)
-        self._context = ssl.create_default_context(cafile=str(self._pki("ca.crt")))
-        self._context.load_cert_chain(str(self._pki("admin.crt")), str(self._pki("admin.key")))
+        self.ssl_context = ssl.create_default_context(cafile=str(self._pki("ca.crt")))
+        self.ssl_context.load_cert_chain(str(self._pki("admin.crt")), str(self._pki("admin.key")))
 
     def start(self) -> None:
         """Start all and apply the CRD."""
@@ -165,7 +165,7 @@ class ControlPlane:
         request.add_header("Content-Type", content_type)
         request.add_header("User-Agent", "test")
         try:
-            with urllib.request.urlopen(request, timeout=20, context=self._context) as response:
+            with urllib.request.urlopen(request, timeout=20, context=self.ssl_context) as response:
                 answer: dict[str, Any] = json.loads(response.read() or b"{}")
         except urllib.error.HTTPError as error:
             with error:
@@ -222,7 +222,7 @@ class ControlPlane:
     def _is_ready(self) -> bool:
         try:
             request = urllib.request.Request(self.url + "/readyz")
-            with urllib.request.urlopen(request, timeout=2, context=self._context) as response:
+            with urllib.request.urlopen(request, timeout=2, context=self.ssl_context) as response:
                 return bool(response.status == 200)
         except OSError:
             return False

@@ -5,6 +5,7 @@ Typed models cost three times the CPU of plain dictionaries and 60 MiB, so none 
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -244,7 +245,7 @@ def _map_transport(what: str, error: Exception) -> Exception:
     if isinstance(error, OSError | TimeoutError | json.JSONDecodeError | UnicodeDecodeError) or type(
         error
     ).__module__.startswith("aiohttp"):
-        return UnavailableError(f"{what}: {error or type(error).__name__}")
+        return UnavailableError(f"{what}: {str(error) or type(error).__name__}")
     return error
 
 
@@ -275,7 +276,8 @@ async def open_kube(timeout_seconds: float = TIMEOUT_SECONDS) -> Kube:
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+        # Read now: the client's own default is what the environment said when it was imported.
+        await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     configuration.connection_pool_maxsize = 32
     # Python 3.13 also asks certificates for extensions that many clusters' own authorities lack; kubectl does not.
     configuration.disable_strict_ssl_verification = True
