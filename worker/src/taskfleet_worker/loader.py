@@ -9,6 +9,10 @@ import os
 import sys
 from typing import Any
 
+# First: on an old Celery the other imports would fail, with less helpful words.
+from .requirements import refuse
+
+# isort: split
 from celery import signals
 from celery._state import get_current_task
 from celery.loaders.base import BaseLoader
@@ -23,7 +27,6 @@ from .steps import build_steps
 
 __all__ = ["Loader"]
 
-EX_CONFIG = 78
 LOST_PROCESS_SECONDS = 2.0
 
 
@@ -116,9 +119,7 @@ def _is_worker_start() -> bool:
 
 
 def _refuse(why: str) -> None:
-    sys.stderr.write(f"taskfleet: this app cannot run as a Taskfleet worker: {why}; remove that setting\n")
-    sys.stderr.flush()
-    raise SystemExit(EX_CONFIG)
+    refuse(why, "remove that setting")
 
 
 def _carry_headers(headers: dict[str, Any] | None = None, **_: Any) -> None:

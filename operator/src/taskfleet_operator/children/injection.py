@@ -6,6 +6,7 @@ image may lack; nothing in it shadows what the image has.
 
 import base64
 import hashlib
+import importlib.metadata
 import importlib.util
 import io
 import zipfile
@@ -24,6 +25,11 @@ MAX_BYTES = 1024 * 1024  # of a ConfigMap's data
 WORKER_PACKAGE = "taskfleet_worker"
 VENDOR_FOLDER = "vendor"
 VENDORED = ("redis",)
+# Before 3.11.3 redis-py imports async_timeout for its asyncio side, which no worker uses.
+SHIM_FOLDER = "vendor-before-3.11.3"
+SHIM = b"""def timeout(delay):
+    raise NotImplementedError("install async-timeout to use redis.asyncio")
+"""
 # Parts of redis-py that nothing of a worker's imports: without them the zip is a third smaller.
 LEFT_OUT = ("redis/multidb/", "redis/asyncio/multidb/", "redis/http/")
 
@@ -33,7 +39,11 @@ def read_injected_files() -> dict[str, bytes]:
     files = _read_package(WORKER_PACKAGE, "")
     for package in VENDORED:
         files |= _read_package(package, f"{VENDOR_FOLDER}/")
-    return files
+        # kombu asks the metadata which version it is.
+        version = importlib.metadata.version(package)
+        text = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
+        files[f"{VENDOR_FOLDER}/{package}-{version}.dist-info/METADATA"] = text.encode()
+    return {**files, f"{SHIM_FOLDER}/async_timeout.py": SHIM}
 
 
 def _read_package(name: str, prefix: str) -> dict[str, bytes]:
