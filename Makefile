@@ -37,6 +37,8 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/generate_sync_client.py --check
 	$(BIN)/python hack/generate_reference.py --check
 	$(BIN)/python hack/generate_dashboards.py --check
+	$(BIN)/python hack/generate_chart.py --check
+	$(BIN)/python hack/render_k8s.py --check
 	$(BIN)/codespell -q 3 --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
 
 format: bootstrap ## format and fix what the linter can fix
@@ -49,6 +51,8 @@ generate: bootstrap ## write the generated files again
 	$(BIN)/python hack/generate_sync_client.py
 	$(BIN)/python hack/generate_reference.py
 	$(BIN)/python hack/generate_dashboards.py
+	$(BIN)/python hack/generate_chart.py
+	$(BIN)/python hack/render_k8s.py
 
 bench: services ## measure submissions, batches, workers and latency beside their peers
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,140 @@
+"""What the chart renders is taken by a real API server, and a release lives there through upgrades to its end."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import yaml
+from tests.chart.test_values import load_all_options
+from tests.support.chart import CHART, KUBE_VERSION, ROOT, ChartError, render_chart, run_helm
+from tests.support.controlplane import ControlPlane
+
+# Their definitions are other projects'; see the test of their fields below.
+FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "all options": load_all_options(),
+    "servers elsewhere": {
+        part: {"enabled": False, "existingSecret": "mine"} for part in ("rabbitmq", "valkey", "database")
+    },
+    "exposed": {"ingress": {"enabled": True}, "flower": {"enabled": True}, "dashboards": {"enabled": True}},
+}
+KEPT = ("taskfleet-broker", "taskfleet-valkey", "taskfleet-database", "taskfleet-admin-key")
+
+
+@pytest.mark.parametrize("options", list(OPTIONS))
+def test_every_object_is_valid_to_the_last_field(options: str, control_plane: ControlPlane) -> None:
+    rendered = render_chart(OPTIONS[options])
+    namespace = control_plane.make_namespace("chart")
+    manifests = [
+        json.loads(json.dumps(manifest).replace('"namespace": "shop"', f'"namespace": "{namespace}"'))
+        for manifest in rendered.manifests
+        # A pod needs its ServiceAccount, which a dry run does not make.
+        if manifest["kind"] not in FOREIGN | {"Pod", "CustomResourceDefinition"}
+        and manifest["metadata"].get("namespace", "shop") == "shop"
+    ]
+    assert len(manifests) > 15
+    text = yaml.safe_dump_all(manifests)
+    report = control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+    assert report.count("(server dry run)") == len(manifests)
+
+
+def test_the_objects_of_other_projects_have_the_fields_that_they_need() -> None:
+    rendered = render_chart(load_all_options())
+    for kind, version in {
+        "ServiceMonitor": "monitoring.coreos.com/v1",
+        "PodMonitor": "monitoring.coreos.com/v1",
+        "PrometheusRule": "monitoring.coreos.com/v1",
+        "HTTPRoute": "gateway.networking.k8s.io/v1",
+    }.items():
+        assert rendered.find(kind), kind
+        assert {manifest["apiVersion"] for manifest in rendered.find(kind)} == {version}
+    ports = {
+        (service["metadata"]["labels"]["app.kubernetes.io/component"], port["name"])
+        for service in rendered.find("Service")
+        for port in service["spec"]["ports"]
+    }
+    for monitor in rendered.find("ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["honorLabels"] is True
+        component = monitor["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"]
+        assert (component, endpoint["port"]) in ports
+    (route,) = rendered.find("HTTPRoute")
+    (backend,) = route["spec"]["rules"][0]["backendRefs"]
+    service = rendered.get("Service", backend["name"])
+    assert backend["port"] == service["spec"]["ports"][0]["port"]
+
+
+def helm(plane: ControlPlane, namespace: str, *arguments: str) -> str:
+    """One helm command at the control plane; nothing there starts pods, so nothing is waited for."""
+    return run_helm(*arguments, "--namespace", namespace, kubeconfig=plane.kubeconfig)
+
+
+def read_secrets(plane: ControlPlane, namespace: str) -> dict[str, dict[str, str]]:
+    items = plane.request("GET", f"/api/v1/namespaces/{namespace}/secrets")["items"]
+    return {
+        item["metadata"]["name"]: {key: base64.b64decode(value).decode() for key, value in item["data"].items()}
+        for item in items
+        if item["type"] == "Opaque"
+    }
+
+
+def test_a_release_keeps_its_passwords_through_upgrades_and_a_second_life(control_plane: ControlPlane) -> None:
+    """Installed, upgraded, uninstalled, installed again: the volumes that stay were made with the first passwords."""
+    namespace = control_plane.make_namespace("release")
+    helm(control_plane, namespace, "install", "taskfleet", str(CHART))
+    first = read_secrets(control_plane, namespace)
+    assert set(first) == set(KEPT)
+    helm(control_plane, namespace, "upgrade", "taskfleet", str(CHART), "--set", "rabbitmq.replicas=3")
+    upgraded = read_secrets(control_plane, namespace)
+    assert upgraded["taskfleet-broker"].pop("metricsUrl") != first["taskfleet-broker"].pop("metricsUrl")
+    assert upgraded == first
+    said = helm(control_plane, namespace, "uninstall", "taskfleet")
+    assert all(name in said for name in KEPT)
+    left = control_plane.kubectl("get", "all,cm,pdb,netpol,role,rolebinding", "-n", namespace, "-o", "name").split()
+    assert not [name for name in left if "taskfleet" in name]
+    assert not control_plane.kubectl("get", "clusterrole,clusterrolebinding", "-o", "name").count(namespace)
+    helm(control_plane, namespace, "install", "taskfleet", str(CHART))
+    assert read_secrets(control_plane, namespace)["taskfleet-database"] == first["taskfleet-database"]
+    helm(control_plane, namespace, "uninstall", "taskfleet")
+
+
+def test_a_release_without_kept_data_leaves_nothing(control_plane: ControlPlane) -> None:
+    namespace = control_plane.make_namespace("release")
+    helm(control_plane, namespace, "install", "taskfleet", str(CHART), "--set", "keepData=false")
+    helm(control_plane, namespace, "uninstall", "taskfleet")
+    assert read_secrets(control_plane, namespace) == {}
+
+
+def test_the_crd_of_somebody_else_is_left_alone(control_plane: ControlPlane) -> None:
+    """Here kubectl applied it: an installation neither fails because of it nor takes it over."""
+    namespace = control_plane.make_namespace("release")
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/taskqueues.taskfleet.dev"
+    before = control_plane.request("GET", path)["metadata"]
+    helm(control_plane, namespace, "install", "taskfleet", str(CHART))
+    after = control_plane.request("GET", path)["metadata"]
+    assert (after["resourceVersion"], after.get("annotations")) == (
+        before["resourceVersion"],
+        before.get("annotations"),
+    )
+    helm(control_plane, namespace, "uninstall", "taskfleet")
+
+
+def test_what_another_kubernetes_cannot_do_is_said() -> None:
+    with pytest.raises(ChartError, match=r"kubeVersion: >=1\.30"):
+        run_helm("template", "taskfleet", str(CHART), "--kube-version", "1.29.0")
+    assert run_helm("template", "taskfleet", str(CHART), "--kube-version", KUBE_VERSION)
+
+
+def test_the_plain_manifests_are_valid_too(control_plane: ControlPlane) -> None:
+    text = control_plane.kubectl("kustomize", str(ROOT / "k8s"))
+    control_plane.kubectl("create", "namespace", "taskfleet")
+    report = control_plane.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+    assert report.count("(server dry run)") == sum(1 for item in yaml.safe_load_all(text) if item)
+
+
+def test_the_samples_are_taken(control_plane: ControlPlane) -> None:
+    namespace = control_plane.make_namespace("samples")
+    report = control_plane.kubectl("apply", "-n", namespace, "-f", str(ROOT / "k8s" / "samples"))
+    assert report.count("taskqueue.taskfleet.dev/") == len(list((ROOT / "k8s" / "samples").glob("*.yaml")))

@@ -1,0 +1,126 @@
+"""Every pod passes the restricted Pod Security Standard, says what it needs, and leaves without losing anything."""
+
+from typing import Any
+
+import pytest
+from tests.chart.test_values import load_all_options
+from tests.support.chart import Rendered, build_pods, render_chart
+from tests.support.controlplane import ApiError, ControlPlane
+
+EVERYTHING: dict[str, Any] = {
+    "flower": {"enabled": True},
+    "rabbitmq": {"replicas": 3},
+    "valkey": {"persistence": {"enabled": False}},
+}
+
+
+@pytest.fixture(params=["defaults", "everything", "all options"])
+def rendered(request: pytest.FixtureRequest) -> Rendered:
+    """Renderings that have every workload between them."""
+    values = {"defaults": {}, "everything": EVERYTHING, "all options": load_all_options()}
+    return render_chart(values[request.param])
+
+
+def test_the_api_server_admits_every_pod_under_the_restricted_standard(
+    rendered: Rendered, control_plane: ControlPlane
+) -> None:
+    namespace = control_plane.make_namespace("restricted")
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    control_plane.request("PATCH", f"/api/v1/namespaces/{namespace}", labels, "application/merge-patch+json")
+    control_plane.make_account(namespace, "any")
+    path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
+    for number, (_, pod) in enumerate(build_pods(rendered)):
+        pod["metadata"]["name"] = f"pod-{number}"
+        pod["spec"]["serviceAccountName"] = "any"
+        pod["spec"].pop("priorityClassName", None)
+        control_plane.request("POST", path, pod)
+        pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+        with pytest.raises(ApiError, match="violates PodSecurity"):
+            control_plane.request("POST", path, pod)
+
+
+def test_every_container_has_a_read_only_root_and_says_what_it_needs(rendered: Rendered) -> None:
+    pods = list(build_pods(rendered))
+    assert len(pods) >= 6
+    for name, pod in pods:
+        for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
+            assert "memory" in container["resources"]["limits"], name
+
+
+def test_only_the_operator_has_a_token_and_no_pod_gets_variables_of_services(rendered: Rendered) -> None:
+    """A variable such as TASKFLEET_API_PORT=tcp://... would be refused as an unknown setting."""
+    for name, pod in build_pods(rendered):
+        assert pod["spec"]["enableServiceLinks"] is False, name
+        assert pod["spec"]["automountServiceAccountToken"] is name.endswith("-operator"), name
+
+
+def test_every_server_has_probes(rendered: Rendered) -> None:
+    for name, pod in build_pods(rendered):
+        if name.startswith("Pod/"):
+            continue
+        (container,) = pod["spec"]["containers"]
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), name
+
+
+def test_the_api_leaves_without_losing_a_request() -> None:
+    """The new pod is ready first, and the old one goes on until nothing is sent to it any more."""
+    values = {"api": {"drainSeconds": 7, "settings": {"shutdownTimeoutSeconds": 40}}}
+    spec = render_chart(values).get("Deployment", "taskfleet-api")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["lifecycle"]["preStop"] == {"sleep": {"seconds": 7}}
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= 7 + 40
+
+
+def test_the_schema_is_migrated_before_the_api_serves() -> None:
+    pod = render_chart().get("Deployment", "taskfleet-api")["spec"]["template"]["spec"]
+    (migration,), (server,) = pod["initContainers"], pod["containers"]
+    assert migration["args"] == ["taskfleet_api.migrate"]
+    assert migration["image"] == server["image"]
+    assert migration["env"] == server["env"]
+
+
+def test_an_autoscaled_api_leaves_its_replicas_to_the_autoscaler() -> None:
+    assert (
+        "replicas"
+        not in render_chart({"api": {"autoscaling": {"enabled": True}}}).get("Deployment", "taskfleet-api")["spec"]
+    )
+
+
+def test_every_network_policy_lets_in_who_needs_it() -> None:
+    rendered = render_chart({"flower": {"enabled": True}, "rabbitmq": {"replicas": 3}})
+    callers = {
+        (policy["metadata"]["name"].removeprefix("taskfleet-"), port["port"]): {
+            peer["podSelector"]["matchLabels"].get("app.kubernetes.io/component", "workers")
+            for peer in rule.get("from", [])
+            if "podSelector" in peer
+        }
+        for policy in rendered.find("NetworkPolicy")
+        for rule in policy["spec"]["ingress"]
+        for port in rule["ports"]
+    }
+    assert callers["rabbitmq", "amqp"] == {"api", "operator", "flower", "workers"}
+    assert callers["rabbitmq", "management"] == {"api", "operator", "flower"}
+    assert callers["rabbitmq", "distribution"] == {"rabbitmq"}
+    assert callers["valkey", "valkey"] == {"api", "operator", "workers"}
+    assert callers["postgresql", "postgresql"] == {"api"}
+    assert callers["api", "http"] == set()  # everybody
+
+
+def test_three_nodes_know_one_another_and_are_all_asked_for_figures() -> None:
+    rendered = render_chart({"rabbitmq": {"replicas": 3}})
+    config = rendered.get("ConfigMap", "taskfleet-rabbitmq")["data"]["rabbitmq.conf"]
+    for ordinal in range(3):
+        host = f"taskfleet-rabbitmq-{ordinal}.taskfleet-rabbitmq-nodes.shop"
+        assert f"classic_config.nodes.{ordinal + 1} = rabbit@{host}\n" in config
+        urls = rendered.get("Secret", "taskfleet-broker")["stringData"]["metricsUrl"].split(",")
+        assert urls[ordinal] == f"http://{host}.svc:15692"
+
+
+def test_the_broker_tells_its_figures_each_second() -> None:
+    data = render_chart().get("ConfigMap", "taskfleet-rabbitmq")["data"]
+    assert "{collect_statistics_interval, 1000}" in data["advanced.config"]
+    assert "{quorum_tick_interval, 1000}" in data["advanced.config"]
+    assert "rabbitmq_prometheus" in data["enabled_plugins"]
