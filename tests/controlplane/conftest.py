@@ -1,4 +1,4 @@
-"""The control plane's fixtures and running operators, for the tests of this folder."""
+"""Running operators for the tests of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,7 @@ import pytest
 from tests.controlplane.operators import OperatorProcess
 from tests.controlplane.rights import bind_rights
 from tests.support.brokers import Valkey
-from tests.support.controlplane import ControlPlane, control_plane, controllers
-
-__all__ = ["control_plane", "controllers"]
+from tests.support.controlplane import ControlPlane
 
 
 @pytest.fixture(scope="module")
