@@ -47,6 +47,8 @@ def test_workers_come_with_the_first_task_and_go_after_the_last(up: Up) -> None:
     assert up.run("submit", "jobs", "jobs.add", "2", "y=3", "--wait", "--timeout", "90", "-o", "json")
     ids = up.submit("jobs.steps", 24, seconds=1.5)
     eventually_sync(lambda: "-> 3'" in up.log.read_text(), 20)
+    up.wait_running(ids[0])
+    up.run("submit", "jobs", "jobs.ad", code=2)  # workers live and do not know it
     done = json.loads(up.run("wait", *ids, "--timeout", "90", "-o", "json"))
     assert [task["state"] for task in done] == ["succeeded"] * 24
     assert all(count == 1 for count in up.runs().values())
@@ -64,7 +66,6 @@ def test_workers_come_with_the_first_task_and_go_after_the_last(up: Up) -> None:
     assert json.loads(up.run("get", failed, "-o", "json"))["attempt"] == 2
     up.run("retry", ids[0], code=6)
     up.run("submit", "jobz", "jobs.add", code=3)
-    up.run("submit", "jobs", "jobs.ad", code=2)
     later = up.run("submit", "jobs", "jobs.add", "1", "2", "--countdown", "3600").strip()
     up.run("wait", later, "--timeout", "0.5", code=5)
     assert "cancelled" in up.run("cancel", later)
@@ -107,7 +108,7 @@ def test_kill_9_loses_nothing_and_leaves_no_orphans(up: Up) -> None:
     ids = up.submit("jobs.steps", 20, seconds=1)
     up.wait_running(ids[0])
     up.kill()
-    assert find_orphans(up.data)
+    assert {orphan.kind for orphan in find_orphans(up.data)} == {"api", "valkey", "worker"}
     up.start()
     assert "orphans_found" in up.log.read_text()
     done = json.loads(up.run("wait", *ids, "--timeout", "110", "-o", "json"))
@@ -121,10 +122,10 @@ def test_killed_api_worker_and_store_come_back_and_tasks_end_well(up: Up) -> Non
     gate = up.folder / "gate"
     (task,) = up.submit("jobs.wait_for", path=str(gate))
     up.wait_running(task)
-    for kind in ("api", "valkey", "worker"):
-        for orphan in find_orphans(up.data):
-            if orphan.kind == kind:
-                os.killpg(orphan.pid, signal.SIGKILL)
+    children = find_orphans(up.data)
+    assert {child.kind for child in children} == {"api", "valkey", "worker"}
+    for child in children:
+        os.killpg(child.pid, signal.SIGKILL)
     gate.touch()
     eventually_sync(lambda: up.log.read_text().count("service=api") >= 3, 90, 0.1)  # ready, ended, ready
     assert eventually_sync(lambda: up.state(task) == "succeeded", 120, 0.2)
