@@ -97,9 +97,12 @@ class Store:
             async with asyncio.timeout(STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=True) as pipe:
                 if items:
                     pipe.hset(wire.REGISTRY_KEY, items=items)
+                    pipe.zrem(wire.REMOVED_QUEUES_KEY, *items[::2])
                 names = list(gone)
                 if names:
                     pipe.hdel(wire.REGISTRY_KEY, *names)
+                    # An empty registry alone tells the API nothing.
+                    pipe.zadd(wire.REMOVED_QUEUES_KEY, dict.fromkeys(names, time.time()))
                 await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailableError(f"while registering queues: {str(error) or type(error).__name__}") from error

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.integration.background.conftest import Replica, Servers, Store
 from tests.support.brokers import Valkey
-from tests.support.events import build_new_task, build_state_event
+from tests.support.events import build_heartbeat, build_new_task, build_registration, build_state_event
 from tests.support.waiting import eventually
 
 from taskfleet_api.background import ScheduleRule, ScheduleSpec, build_spec_json, compute_next_tick
@@ -115,13 +115,28 @@ async def test_announced_task_names_are_known_and_survive_redis(servers: Servers
         assert directory.knows_task("q", "demo.add") is None
         await store.client.hset(wire.CATALOG_KEY_PREFIX + "q", "demo.add", json.dumps({"type": "object"}))
         await eventually(lambda: directory.knows_task("q", "demo.add"))
-        assert directory.knows_task("q", "demo.sub") is False
+        assert directory.knows_task("q", "demo.sub") is None
+        await store.beat(build_heartbeat("q"))
+        await eventually(lambda: directory.knows_task("q", "demo.sub") is False)
         await eventually(replica.records.load_catalogs)
     valkey.flush()
     async with servers.replica() as replica:
         known = replica.background.directory.get("q")
         assert known is not None
         assert known.catalog == {"demo.add": {"type": "object"}}
+
+
+async def test_the_last_queue_is_forgotten_when_who_announced_it_takes_it_back(servers: Servers, store: Store) -> None:
+    await store.register("last")
+    async with servers.replica() as replica:
+        directory = replica.background.directory
+        assert directory.names() == ["last"]
+        await replica.live.unregister("last")
+        await eventually(lambda: directory.names() == [])
+        assert await replica.records.load_queues() == []
+        await directory.register(build_registration("last"))
+        await directory.refresh()
+        assert directory.names() == ["last"]
 
 
 async def test_an_emptied_redis_takes_no_queue_away_but_a_living_registry_does(
@@ -141,8 +156,6 @@ async def test_an_emptied_redis_takes_no_queue_away_but_a_living_registry_does(
 
 
 async def test_a_queue_registered_through_the_process_is_everywhere(servers: Servers) -> None:
-    from tests.support.events import build_registration
-
     async with servers.replica() as first, servers.replica() as second:
         await first.background.directory.register(build_registration("own"))
         assert first.background.directory.names() == ["own"]

@@ -46,8 +46,8 @@ async def test_an_unknown_queue_is_404_with_the_ones_that_exist(running: Running
     assert answer.json()["instance"] == URL
 
 
-async def test_an_unknown_task_is_422_with_near_matches(running: RunningApp) -> None:
-    """The next replica knows queues and task names from the database, also while Redis is away."""
+async def test_a_task_that_the_last_workers_did_not_know_is_accepted_while_none_lives(running: RunningApp) -> None:
+    """They may be older than a deployment. The next replica knows their names from the database, without Redis."""
     await running.app.state.services.records.save_catalog("jobs", {"jobs.add": {}, "jobs.sleep": {}})
     replica = create_app(running.app.state.settings)
     transport = httpx.ASGITransport(app=replica)
@@ -56,11 +56,8 @@ async def test_an_unknown_task_is_422_with_near_matches(running: RunningApp) -> 
         httpx.AsyncClient(transport=transport, base_url="http://test") as client,
     ):
         assert (await client.post(URL, json=TASK)).status_code == 202
-        answer = await client.post(URL, json=TASK | {"task": "jobs.ad"})
+        assert (await client.post(URL, json=TASK | {"task": "jobs.new"})).status_code == 202
         names = (await client.get("/api/v1/queues/jobs/tasks")).json()["items"]
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["pointer"] == "#/task"
-    assert "'jobs.add'" in answer.json()["detail"]
     assert [item["name"] for item in names] == ["jobs.add", "jobs.sleep"]
 
 

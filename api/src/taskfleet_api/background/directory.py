@@ -1,7 +1,7 @@
 """QueueDirectory: which queues and task names exist; from Redis, from the SQL copy when Redis is empty or away."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -35,13 +35,21 @@ class KnownQueue:
 class QueueDirectory:
     """In-memory copy of registry and catalogs; reads are synchronous and never fail.
 
-    A queue is forgotten only when a registry that holds others misses it for long: an emptied Redis says nothing.
+    A queue is forgotten when who announced it says so, or when a registry that holds others misses it for long: an
+    emptied Redis says nothing.
     """
 
-    def __init__(self, records: Records, live: LiveStore, options: BackgroundOptions) -> None:
+    def __init__(
+        self,
+        records: Records,
+        live: LiveStore,
+        options: BackgroundOptions,
+        has_workers: Callable[[str], bool | None],
+    ) -> None:
         self._records = records
         self._live = live
         self._options = options
+        self._has_workers = has_workers
         self._queues: dict[str, KnownQueue] = {}
         self._saved: dict[str, QueueRegistration] = {}
         self._saved_catalogs: dict[str, Mapping[str, Any]] = {}
@@ -58,9 +66,15 @@ class QueueDirectory:
         return self._queues.get(name)
 
     def knows_task(self, queue: str, task: str) -> bool | None:
-        """Whether the queue's workers announced the task; None when they have not announced any."""
+        """Whether the queue's workers announced the task; None when nobody can say.
+
+        "No" needs a living worker: what the last ones announced may be older than a deployment, and a queue without
+        workers gets new ones only by a task that is accepted.
+        """
         known = self._queues.get(queue)
-        return None if known is None or not known.catalog else task in known.catalog
+        if known is None or not known.catalog:
+            return None
+        return True if task in known.catalog else (False if self._has_workers(queue) else None)
 
     async def step(self) -> float:
         """One refresh of the supervised loop."""
@@ -75,7 +89,10 @@ class QueueDirectory:
         for registration in registrations:
             if _is_sound(registration):
                 self._put(registration)
-        await self._forget_missing({registration["queueName"] for registration in registrations})
+        registered = {registration["queueName"] for registration in registrations}
+        for name in await self._live.fetch_removed_queues() - registered:
+            await self._forget(name)
+        await self._forget_missing(registered)
         if time.monotonic() - self._catalogs_at >= self._options.catalog_interval_seconds:
             await self._refresh_catalogs()
         await self._save_changes()
@@ -118,14 +135,18 @@ class QueueDirectory:
         missing = set(self._queues) - registered if registered else set()
         self._missing_since = {name: self._missing_since.get(name, now) for name in missing}
         for name, since in list(self._missing_since.items()):
-            if now - since < self._options.registry_forget_seconds:
-                continue
-            await self._records.delete_queue(name)
-            self._queues.pop(name)
-            self._saved.pop(name, None)
-            self._saved_catalogs.pop(name, None)
-            del self._missing_since[name]
-            log.info("queue_forgotten", queue=name)
+            if now - since >= self._options.registry_forget_seconds:
+                await self._forget(name)
+
+    async def _forget(self, name: str) -> None:
+        if name not in self._queues:
+            return
+        await self._records.delete_queue(name)
+        self._queues.pop(name)
+        self._saved.pop(name, None)
+        self._saved_catalogs.pop(name, None)
+        self._missing_since.pop(name, None)
+        log.info("queue_forgotten", queue=name)
 
     async def _refresh_catalogs(self) -> None:
         catalogs = await self._live.fetch_catalogs(self.names())

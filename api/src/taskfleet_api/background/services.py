@@ -53,7 +53,7 @@ class Background:
         self._live = live
         self._options = options
         self._dead_letters = dead_letters
-        self.directory = QueueDirectory(records, live, options)
+        self.directory = QueueDirectory(records, live, options, lambda queue: self.monitor.has_workers(queue))
         self.declarer = QueueDeclarer(topology, self.directory)
         self.monitor = QueueMonitor(self._own_queues, statistics, live, options)
         self._outbox = Outbox(publisher, live, self.monitor, self.declarer)

@@ -170,15 +170,25 @@ class LiveStore:
         values = [parse_json(text) for text in rows.values()]
         return [cast(QueueRegistration, value) for value in values if isinstance(value, dict) and "queueName" in value]
 
+    async def fetch_removed_queues(self) -> set[str]:
+        """Fetch the queues that who announced them took out of the registry; an emptied Redis names none."""
+        async with self._limit("fetching the removed queues"):
+            return {str(name) for name in await self._client.zrange(wire.REMOVED_QUEUES_KEY, 0, -1)}
+
     async def register(self, registration: QueueRegistration) -> None:
         """Write one queue into the registry."""
-        async with self._limit("registering a queue"):
-            await self._client.hset(wire.REGISTRY_KEY, registration["queueName"], json.dumps(registration))
+        name = registration["queueName"]
+        async with self._limit("registering a queue"), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(wire.REGISTRY_KEY, name, json.dumps(registration))
+            pipe.zrem(wire.REMOVED_QUEUES_KEY, name)
+            await pipe.execute()
 
     async def unregister(self, queue: str) -> None:
-        """Take one queue out of the registry."""
-        async with self._limit("unregistering a queue"):
-            await self._client.hdel(wire.REGISTRY_KEY, queue)
+        """Take one queue out of the registry, and say so."""
+        async with self._limit("unregistering a queue"), self._client.pipeline(transaction=True) as pipe:
+            pipe.hdel(wire.REGISTRY_KEY, queue)
+            pipe.zadd(wire.REMOVED_QUEUES_KEY, {queue: time.time()})
+            await pipe.execute()
 
     async def fetch_catalog(self, queue: str) -> dict[str, Any]:
         """Fetch task name -> JSON schema of its parameters, as the queue's workers announced them."""

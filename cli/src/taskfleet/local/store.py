@@ -5,6 +5,7 @@ Small on purpose: the API's own adapter would bring the database with it into a 
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Any
 
@@ -58,14 +59,20 @@ class LocalStore:
         with _guarded("registering queues"):
             rows: Any = {item["queueName"]: json.dumps(item) for item in registrations}
             if rows:
-                await self._redis.hset(wire.REGISTRY_KEY, mapping=rows)
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    pipe.hset(wire.REGISTRY_KEY, mapping=rows)
+                    pipe.zrem(wire.REMOVED_QUEUES_KEY, *rows)
+                    await pipe.execute()
 
     async def remove_others(self, names: Iterable[str]) -> None:
-        """Take all other queues out of the registry."""
+        """Take all other queues out of the registry, and say so: an empty registry alone tells the API nothing."""
         with _guarded("tidying the registry"):
-            gone = set(await self._redis.hkeys(wire.REGISTRY_KEY)) - set(names)
+            gone = {str(name) for name in await self._redis.hkeys(wire.REGISTRY_KEY)} - set(names)
             if gone:
-                await self._redis.hdel(wire.REGISTRY_KEY, *gone)
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    pipe.hdel(wire.REGISTRY_KEY, *gone)
+                    pipe.zadd(wire.REMOVED_QUEUES_KEY, dict.fromkeys(gone, time.time()))
+                    await pipe.execute()
 
     async def listen_wakes(self) -> AsyncGenerator[str, None]:
         """Names of sleeping queues that got a task, as it happens."""
