@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from taskfleet_api.authentication import OPEN_PATHS
 from taskfleet_api.requests import ProblemModel, problem_responses
 from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
-from taskfleet_api.tasks.schemas import BatchItem, TaskSubmission
+from taskfleet_api.tasks.schemas import JSON_VALUE_SCHEMA, BatchItem, TaskSubmission
 
 __all__ = ["DESCRIPTION", "build_openapi"]
 
@@ -38,6 +38,7 @@ def build_openapi(app: FastAPI, root_path: str, *, secured: bool = False) -> dic
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["JsonValue"] = JSON_VALUE_SCHEMA
     _, inputs = models_json_schema([(model, "validation") for model in EXTRA_MODELS], ref_template=REFERENCE)
     _, outputs = models_json_schema([(ProblemModel, "serialization")], ref_template=REFERENCE)
     for name, schema in {**inputs["$defs"], **outputs["$defs"]}.items():

@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from taskfleet_api.records.model import TaskRecord
 from taskfleet_api.references.clean import CLEAN_TEXT
@@ -23,6 +24,18 @@ MAX_RESULT_CHARACTERS = 8_000
 router = APIRouter(tags=["reference 003"], route_class=PlainRoute)
 
 RowId = Annotated[int, Path(ge=1, le=MAX_ROW_ID)]
+# UTC, as this contract writes it: without the zone that the format `date-time` asks for.
+Moment = Annotated[datetime, WithJsonSchema({"type": "string", "examples": ["2026-01-31T12:00:00.123456"]})]
+
+
+class RowIdConvertor(StringConvertor):
+    """Leaves `/tasks/submit` to reference 002, also for methods that it does not have."""
+
+    regex = "(?!submit$)[^/]+"
+
+
+register_url_convertor("row_id", RowIdConvertor())
+ROW_PATH = "/tasks/{task_id:row_id}"
 
 
 class TaskInput(BaseModel):
@@ -38,8 +51,8 @@ class TaskRow(BaseModel):
     name: str
     status: str
     result: str | None = None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 class Message(BaseModel):
@@ -105,7 +118,7 @@ async def list_tasks(
 
 
 @router.get(
-    "/tasks/{task_id}",
+    ROW_PATH,
     operation_id="reference_003_read",
     summary="Read a task",
     responses={**PLAIN_RESPONSES, 404: {"model": Detail}},
@@ -119,7 +132,7 @@ async def read_task(request: Request, task_id: RowId) -> TaskRow:
 
 
 @router.put(
-    "/tasks/{task_id}",
+    ROW_PATH,
     operation_id="reference_003_update",
     summary="Rename a task",
     responses={**PLAIN_RESPONSES, 404: {"model": Detail}},
@@ -132,7 +145,7 @@ async def update_task(request: Request, task_id: RowId, body: TaskInput) -> Task
 
 
 @router.delete(
-    "/tasks/{task_id}",
+    ROW_PATH,
     operation_id="reference_003_delete",
     summary="Delete a task",
     responses={**PLAIN_RESPONSES, 404: {"model": Detail}},

@@ -26,7 +26,9 @@ router = APIRouter(tags=["reference 001"], route_class=PlainRoute)
 class DelayRequest(BaseModel):
     """How long the work takes."""
 
-    delay: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False, description="Seconds of work.")]
+    delay: Annotated[
+        float, Field(strict=True, ge=0, le=MAX_DELAY_SECONDS, allow_inf_nan=False, description="Seconds of work.")
+    ]
 
 
 class DelayCompleted(BaseModel):

@@ -11,6 +11,7 @@ from taskfleet_api.tasks.schemas import (
     YEAR_SECONDS,
     Answer,
     Json,
+    JsonObject,
     Model,
     Name,
     Priority,
@@ -48,8 +49,8 @@ class ScheduleInput(Model):
     queue: Name
     task: Name
     args: list[Json] = Field(default=[])
-    kwargs: dict[str, Json] = Field(default={})
-    metadata: dict[str, Json] | None = None
+    kwargs: JsonObject = Field(default={})
+    metadata: JsonObject | None = None
     priority: Priority | None = None
     retry: RetryRules | None = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TASK_SECONDS)

@@ -4,12 +4,22 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from taskfleet_api.bodies import KEY_MAX
 from taskfleet_core.states import TaskState
 
 __all__ = [
+    "JSON_VALUE_SCHEMA",
     "BatchAnswer",
     "BatchItem",
     "RetryRules",
@@ -52,7 +62,25 @@ Priority = Annotated[int, Field(ge=0, le=9), BeforeValidator(_to_integer)]
 Attempts = Annotated[int, Field(ge=1, le=MOST_ATTEMPTS), BeforeValidator(_to_integer)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=NO_CONTROL_CHARACTERS)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(require_moment), AfterValidator(_to_utc)]
-Json = Any
+WITHOUT_NUL = r"^[^\x00]*$"
+OBJECT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "propertyNames": {"pattern": WITHOUT_NUL},
+    "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+}
+# A component of its own, because it is recursive.
+JSON_VALUE_SCHEMA: dict[str, Any] = {
+    "title": "JsonValue",
+    "description": "Any JSON value whose strings hold no NUL character.",
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": WITHOUT_NUL},
+        {"type": "array", "items": {"$ref": "#/components/schemas/JsonValue"}},
+        OBJECT_SCHEMA,
+    ],
+}
+Json = Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/JsonValue"}, mode="validation")]
+JsonObject = Annotated[dict[str, Json], WithJsonSchema(OBJECT_SCHEMA, mode="validation")]
 
 
 class Model(BaseModel):
@@ -105,8 +133,8 @@ class TaskSubmission(Model):
     queue: Name = Field(description="Name of the queue.")
     task: Name = Field(description="Name under which the workers registered the task.")
     args: list[Json] = Field(default=[], description="Positional arguments.")
-    kwargs: dict[str, Json] = Field(default={}, description="Named arguments.")
-    metadata: dict[str, Json] | None = Field(
+    kwargs: JsonObject = Field(default={}, description="Named arguments.")
+    metadata: JsonObject | None = Field(
         default=None, description="Anything of the caller's; top-level texts, numbers and booleans can be searched for."
     )
     priority: Priority | None = Field(default=None, description="0 to 9, 9 first, where the broker has them.")
