@@ -1,0 +1,103 @@
+"""The work queue: one worker per key, nothing twice, nothing lost, pauses after failures."""
+
+import asyncio
+
+import pytest
+from tests.support.waiting import eventually
+
+from taskfleet_core.errors import ConflictError
+from taskfleet_operator.work_queue import WorkQueue
+
+
+class Handler:
+    """Records what runs; `hold` keeps runs from ending, `fail` makes them fail."""
+
+    def __init__(self):
+        self.started, self.running, self.most = [], set(), 0
+        self.release = asyncio.Event()
+        self.release.set()
+        self.error, self.later = None, None
+
+    async def __call__(self, key):
+        assert key not in self.running, "two workers on one key"
+        self.running.add(key)
+        self.most = max(self.most, len(self.running))
+        self.started.append(key)
+        await self.release.wait()
+        self.running.discard(key)
+        if self.error is not None:
+            raise self.error
+        return self.later
+
+
+@pytest.fixture
+async def handler():
+    return Handler()
+
+
+@pytest.fixture
+async def queue(handler):
+    work = WorkQueue(handler, workers=3)
+    await work.start()
+    yield work
+    await work.stop()
+
+
+async def test_waiting_key_is_handled_once(queue, handler):
+    handler.release.clear()
+    for key in ("a", "b", "c"):
+        queue.add(key)
+    await eventually(lambda: handler.most == 3)
+    for _ in range(5):
+        queue.add("d")
+    assert queue.depth == 1
+    handler.release.set()
+    await eventually(lambda: handler.started.count("d") == 1 and not handler.running)
+
+
+async def test_key_added_while_it_runs_runs_once_more(queue, handler):
+    handler.release.clear()
+    queue.add("a")
+    await eventually(lambda: handler.running == {"a"})
+    for _ in range(5):
+        queue.add("a")
+    handler.release.set()
+    await eventually(lambda: handler.started == ["a", "a"] and not handler.running)
+
+
+async def test_failed_key_comes_again_by_itself(queue, handler):
+    handler.error = RuntimeError("no")
+    queue.add("a")
+    await eventually(lambda: len(handler.started) >= 3, 20)
+
+
+async def test_failure_pauses_though_its_own_writes_asked_for_more(queue, handler, monkeypatch):
+    monkeypatch.setattr("taskfleet_operator.work_queue.MIN_BACKOFF_SECONDS", 1000.0)
+    monkeypatch.setattr("taskfleet_operator.work_queue.MAX_BACKOFF_SECONDS", 1000.0)
+    handler.error = RuntimeError("no")
+    handler.release.clear()
+    queue.add("a")
+    await eventually(lambda: handler.running == {"a"})
+    queue.add("a")
+    handler.release.set()
+    queue.add("b")
+    await eventually(lambda: handler.started == ["a", "b"] and not handler.running)
+    handler.error = None
+    queue.add("a")  # news end the pause
+    await eventually(lambda: handler.started == ["a", "b", "a"])
+
+
+async def test_conflict_is_looked_at_again_soon(queue, handler, monkeypatch):
+    monkeypatch.setattr("taskfleet_operator.work_queue.MIN_BACKOFF_SECONDS", 1000.0)
+    monkeypatch.setattr("taskfleet_operator.work_queue.MAX_BACKOFF_SECONDS", 1000.0)
+    handler.error = ConflictError("somebody was faster")
+    queue.add("a")
+    await eventually(lambda: len(handler.started) >= 4, 20)
+
+
+async def test_later_is_sooner_when_something_comes(queue, handler):
+    handler.later = 1000.0
+    queue.add("a")
+    await eventually(lambda: handler.started == ["a"] and not handler.running)
+    queue.add("a")
+    await eventually(lambda: handler.started == ["a", "a"])
