@@ -156,7 +156,8 @@ def test_scale_pins_and_null_resumes(control_plane: ControlPlane, namespace: str
     control_plane.kubectl("scale", "tq/pinned", "-n", namespace, "--replicas=3")
     eventually_sync(lambda: get_replicas(control_plane, namespace, "pinned") == 3, SECONDS)
     condition = await_reason(control_plane, namespace, "pinned", "Pinned", "ScalingActive")
-    command = 'kubectl patch tq NAME --type merge -p \'{"spec":{"scaling":{"replicas":null}}}\''
+    command = f"kubectl patch tq pinned -n {namespace} --type merge -p "
+    command += """'{"spec":{"scaling":{"replicas":null}}}'"""
     assert command in condition["message"]
     text = json.dumps({"spec": {"scaling": {"replicas": None}}})
     control_plane.kubectl("patch", "tq", "pinned", "-n", namespace, "--type", "merge", "-p", text)
@@ -206,7 +207,7 @@ def test_unknown_is_not_zero(control_plane: ControlPlane, namespace: str, valkey
     eventually_sync(lambda: get_replicas(control_plane, namespace, "blind") == 3, SECONDS)
     valkey.pause()
     try:
-        condition = await_reason(control_plane, namespace, "blind", "StatisticsUnreadable", "MetricsAvailable")
+        condition = await_reason(control_plane, namespace, "blind", "BrokerUnreachable", "MetricsAvailable")
         assert "replicas are held" in condition["message"]
         assert get_replicas(control_plane, namespace, "blind") == 3
     finally:

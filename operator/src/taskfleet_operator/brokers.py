@@ -15,8 +15,8 @@ __all__ = ["BrokerAccess", "BrokerDirectory", "Resolution", "build_identity", "d
 
 # A Secret is read by name and not watched (the right to list Secrets would show all of them); a new password is found
 # after this time.
-SECRET_KEPT_SECONDS = 30.0
-FAILURE_KEPT_SECONDS = 5.0
+SECRET_KEPT_SECONDS = 15.0
+FAILURE_KEPT_SECONDS = 2.0
 CLUSTER_SUFFIXES = (".cluster.local", ".svc")
 
 
@@ -79,7 +79,7 @@ def decode_secret(secret: dict[str, object], key: str) -> str | None:
 
 
 class BrokerDirectory:
-    """Resolves TaskQueues to brokers. Reads each Secret at most every half minute."""
+    """Resolves TaskQueues to brokers. Reads a Secret once for all TaskQueues that name it, again after a while."""
 
     def __init__(self, kube: Kube, settings: OperatorSettings) -> None:
         self._kube = kube
@@ -110,17 +110,20 @@ class BrokerDirectory:
         if isinstance(secret, TaskfleetError):
             what = "does not exist" if isinstance(secret, NotFoundError) else f"cannot be read ({secret})"
             return Resolution(None, error=f"{where} {what}: create it, or correct spec.broker.secretRef")
-        return self._read(secret, reference, where)
+        return self._read(secret, queue.metadata.namespace, reference)
 
-    def _read(self, secret: dict[str, object], reference: SecretRef, where: str) -> Resolution:
+    def _read(self, secret: dict[str, object], namespace: str, reference: SecretRef) -> Resolution:
+        where = f"Secret {reference.name}"
         url = decode_secret(secret, reference.key)
         if not url:
+            self._expire_soon(namespace, reference.name)
             error = f"{where} has no key {reference.key}: add it, or set spec.broker.secretRef.key"
             return Resolution(None, error=error)
         try:
             access = BrokerAccess(url, decode_secret(secret, "managementUrl"), decode_secret(secret, "metricsUrl"))
             is_own = self.is_default(access)
         except ValueError as problem:
+            self._expire_soon(namespace, reference.name)
             return Resolution(None, error=f"{where}, key {reference.key} is no broker URL: {problem}")
         if is_own:
             access = BrokerAccess(
@@ -129,6 +132,11 @@ class BrokerDirectory:
                 access.metrics_url or self.default.metrics_url,
             )
         return Resolution(access, url, where=f"{where}, key {reference.key}")
+
+    def _expire_soon(self, namespace: str, name: str) -> None:
+        """What is wrong in it is likely being mended now."""
+        expires, secret = self._secrets[(namespace, name)]
+        self._secrets[(namespace, name)] = (min(expires, time.monotonic() + FAILURE_KEPT_SECONDS), secret)
 
     async def _fetch(self, namespace: str, name: str) -> dict[str, object] | TaskfleetError:
         now = time.monotonic()

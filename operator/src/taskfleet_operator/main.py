@@ -63,13 +63,15 @@ class Operator:
             on_return=self._keeper.report_return,
             interval_seconds=settings.interval_seconds,
         )
+        events = EventSender(kube)
         self.reconciler = Reconciler(
             kube=kube,
             settings=settings,
             brokers=BrokerDirectory(kube, settings),
             poller=self._poller,
             keeper=self._keeper,
-            applier=Applier(kube, self._store, EventSender(kube)),
+            applier=Applier(kube, self._store, events),
+            events=events,
             watchers=self._watchers,
             injection=Injection.from_files(read_injected_files()),
             may_write=lambda: self._lease.is_leader,

@@ -90,7 +90,7 @@ def explain_problem(problem: ReadProblem | None, where: str) -> tuple[Reason, st
     """Why there are no figures and what mends it; `where` is where the credentials are corrected."""
     if problem is None:
         return Reason.STATISTICS_PENDING, "the broker has not been read yet"
-    held = "replicas stay as they are meanwhile"
+    held = "replicas are held"
     if problem.kind is Trouble.REFUSED:
         return Reason.BROKER_CREDENTIALS_REFUSED, f"{problem.detail}: correct user and password in {where}; {held}"
     if problem.kind is Trouble.MISSING:

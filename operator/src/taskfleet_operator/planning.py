@@ -21,6 +21,7 @@ __all__ = ["build_plan"]
 REQUEUE_SECONDS = 1.0
 # Schedules fire, and Secrets of brokers get another content, without an event too.
 QUIET_REQUEUE_SECONDS = 15.0
+MISSING_SECRET_SECONDS = 2.0  # somebody is about to make it, most likely
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def _build_refusal(observed: Observed, now: datetime) -> Plan:
     ready = conditions[0]
     status = {**_counts(observed), "conditions": conditions}
     events = (EventToSend("Warning", ready["reason"], ready["message"]),)
-    pause = QUIET_REQUEUE_SECONDS if observed.credentials is None else None
+    pause = MISSING_SECRET_SECONDS if observed.credentials is None else None
     return Plan(status=status, events=events, memory=observed.memory, requeue_after_seconds=pause)
 
 

@@ -20,10 +20,11 @@ from taskfleet_operator.children.injection import Injection
 from taskfleet_operator.children.metadata import build_owner
 from taskfleet_operator.conditions import merge_conditions
 from taskfleet_operator.counters import Counters
+from taskfleet_operator.events import EventSender
 from taskfleet_operator.indexing import Entry, QueueIndex, get_key
 from taskfleet_operator.kube import Kube
 from taskfleet_operator.names import QUEUE_LABEL, ConditionType, Reason
-from taskfleet_operator.observed import Credentials, Observed, PodFacts
+from taskfleet_operator.observed import Credentials, EventToSend, Observed, PodFacts
 from taskfleet_operator.observing import build_pod_facts, explain_invalid, explain_problem
 from taskfleet_operator.planning import build_plan
 from taskfleet_operator.polling import Poller
@@ -63,6 +64,7 @@ class Reconciler:
     poller: Poller
     keeper: TopologyKeeper
     applier: Applier
+    events: EventSender
     watchers: dict[str, Watcher]
     injection: Injection
     may_write: Callable[[], bool]
@@ -284,6 +286,8 @@ class Reconciler:
         ready = merge_conditions(status.get("conditions", []), wanted, generation, datetime.now(UTC))
         if [*ready, *others] != status.get("conditions"):
             await self.kube.replace_status(raw, {**status, "conditions": [*ready, *others]})
+        event = EventToSend("Warning", Reason.INVALID_SPEC, explain_invalid(error))
+        await self.events.send(raw, event)
 
 
 def _build_credentials(resolution: Resolution, redis_url: str) -> Credentials | None:
