@@ -89,7 +89,7 @@ REQUESTS = Row(
                 Target(rate("taskfleet_api_refused_total", "reason"), "refused: {{reason}}"),
             ],
             "Tasks, not requests.",
-            unit="reqps",
+            unit="ops",
         ),
         states(
             "Dependencies answer",
@@ -119,7 +119,7 @@ COMMITS = Row(
             "Messages sent",
             [Target(rate("taskfleet_api_published_total", "outcome"), "{{outcome}}")],
             "What is not confirmed is sent again.",
-            unit="reqps",
+            unit="ops",
         ),
         lines(
             "Waiting to be published",
@@ -144,7 +144,7 @@ RECORDER = Row(
             "Events of workers",
             [Target(rate("taskfleet_recorder_events_total", "outcome"), "{{outcome}}")],
             "By outcome.",
-            unit="reqps",
+            unit="ops",
         ),
         lines(
             "Lag",

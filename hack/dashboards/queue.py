@@ -119,7 +119,7 @@ THROUGHPUT = Row(
                 Target(counted("taskfleet_tasks_completed_total"), "completed by workers"),
             ],
             "What comes and what leaves.",
-            unit="reqps",
+            unit="ops",
         ),
         lines(
             "Submissions",
@@ -130,13 +130,13 @@ THROUGHPUT = Row(
                 )
             ],
             "Through the API; plain Celery producers are not among them.",
-            unit="reqps",
+            unit="ops",
         ),
         lines(
             "Finished by state",
             [Target(f"sum by (state) ({finished()})", "{{state}}")],
             "Attempts that ended; `retrying` where the platform tries again.",
-            unit="reqps",
+            unit="ops",
             stack=True,
         ),
         lines(
