@@ -22,11 +22,11 @@ TASKS = 500
 TASK_SECONDS = 1.0
 QUEUE = "demo"
 LIMIT_SECONDS = 240
+QUIET_SECONDS = 3.0
 OPEN_STATES = ("scheduled", "pending", "queued", "running", "retrying")
 RELEASE = os.environ.get("RELEASE", "taskfleet")
 NAMESPACE = os.environ.get("NAMESPACE", "taskfleet")
 QUEUE_NAMESPACE = os.environ.get("QUEUE_NAMESPACE", "default")
-BAR_CHARACTERS = 25
 
 
 def kubectl(*arguments: str) -> str:
@@ -66,11 +66,12 @@ def fetch_status() -> dict[str, Any]:
 
 
 class Timeline:
-    """Prints a line when something changed, at most each half second."""
+    """Prints a line when the pods changed, and every few seconds otherwise."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self._last: tuple[int, ...] = ()
+        self._shown_at = 0.0
         self.peak = 0
         print(f"{'seconds':>8} {'waiting':>8} {'running':>8} {'done':>6}   workers", flush=True)
 
@@ -79,17 +80,17 @@ class Timeline:
         print(f"{time.monotonic() - self.began:8.1f}   {text}", flush=True)
 
     def show(self, status: dict[str, Any], done: int) -> None:
-        """One line of figures, if they differ from the last."""
+        """One line of figures, if it is time for one."""
         messages = status.get("messages") or {}
         wanted, ready = status.get("desiredReplicas", 0), status.get("readyReplicas", 0)
         pods = status.get("replicas", 0)
         waiting, running = messages.get("ready", 0), messages.get("unacknowledged", 0)
         self.peak = max(self.peak, ready)
-        figures = (waiting, running, done, wanted, ready, pods)
-        if figures == self._last:
-            return
-        self._last = figures
         at = time.monotonic() - self.began
+        pods_changed = (wanted, ready, pods) != self._last
+        if not pods_changed and at - self._shown_at < QUIET_SECONDS:
+            return
+        self._last, self._shown_at = (wanted, ready, pods), at
         dots = "#" * ready + "+" * max(0, pods - ready)
         bar = f"{dots:<6} {ready} ready, {wanted} wanted"
         print(f"{at:8.1f} {waiting:8d} {running:8d} {done:6d}   {bar}", flush=True)
