@@ -28,6 +28,7 @@ DEFAULTS = {
     ("ClusterRoleBinding", "shop-taskfleet-operator"),
     ("ClusterRole", "shop-taskfleet-taskqueue-viewer"),
     ("ClusterRole", "shop-taskfleet-taskqueue-editor"),
+    ("Lease", "taskfleet-operator"),
     ("Role", "taskfleet-operator-lease"),
     ("RoleBinding", "taskfleet-operator-lease"),
     ("CustomResourceDefinition", "taskqueues.taskfleet.dev"),

@@ -124,3 +124,13 @@ def test_the_broker_tells_its_figures_each_second() -> None:
     assert "{collect_statistics_interval, 1000}" in data["advanced.config"]
     assert "{quorum_tick_interval, 1000}" in data["advanced.config"]
     assert "rabbitmq_prometheus" in data["enabled_plugins"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "size"), [("1Gi", 1 << 30), ("1500Mi", 1500 << 20), ("2G", 2 * 10**9), (3000000, 3000000)]
+)
+def test_the_broker_knows_its_memory_limit(limit: str | int, size: int) -> None:
+    """It would block publishers by the node's memory, long after it was killed for its own."""
+    rendered = render_chart({"rabbitmq": {"resources": {"limits": {"memory": limit}}}})
+    config = rendered.get("ConfigMap", "taskfleet-rabbitmq")["data"]["rabbitmq.conf"]
+    assert f"total_memory_available_override_value = {size}\n" in config

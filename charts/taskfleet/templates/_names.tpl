@@ -72,3 +72,14 @@ labels:
 {{- define "taskfleet.host" -}}
 {{- printf "%s.%s.svc" (include "taskfleet.name" .) (first .).Release.Namespace -}}
 {{- end -}}
+
+{{/* "yes" when an object does not exist yet or is this release's: (list . (lookup ...)). Helm refuses to take over others. */}}
+{{- define "taskfleet.isOurs" -}}
+{{- $root := first . -}}
+{{- $annotations := dig "metadata" "annotations" (dict) (last . | default dict) | default dict -}}
+{{- $release := get $annotations "meta.helm.sh/release-name" -}}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" -}}
+{{- if or (not (last .)) (and (eq $release $root.Release.Name) (eq $namespace $root.Release.Namespace)) -}}
+yes
+{{- end -}}
+{{- end -}}

@@ -15,12 +15,25 @@ http://{{ include "taskfleet.host" (list . "rabbitmq") }}:15692
 {{- end -}}
 {{- end -}}
 
+{{/* A quantity of Kubernetes in bytes: (list "1Gi"). */}}
+{{- define "taskfleet.bytes" -}}
+{{- $quantity := ternary (printf "%.0f" (first . | float64)) (first . | toString) (kindIs "float64" (first .)) -}}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- printf "%.0f" (mulf (regexFind "^[0-9.]+" $quantity | float64) (get $units (regexFind "[a-zA-Z]*$" $quantity))) -}}
+{{- end -}}
+
 {{/* rabbitmq.conf */}}
 {{- define "taskfleet.rabbitmq.config" -}}
 # Any host name: the default would let the first user in from the node itself only.
 loopback_users = none
 log.console = true
 default_queue_type = quorum
+{{- with .Values.rabbitmq.resources.limits }}
+{{- with .memory }}
+# RabbitMQ takes the node's memory for its own otherwise.
+total_memory_available_override_value = {{ include "taskfleet.bytes" (list .) }}
+{{- end }}
+{{- end }}
 vm_memory_high_watermark.relative = {{ .Values.rabbitmq.memoryHighWatermark }}
 disk_free_limit.absolute = {{ .Values.rabbitmq.diskFreeLimit }}
 {{- if gt (int .Values.rabbitmq.replicas) 1 }}
