@@ -20,7 +20,11 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "taskfleet_queue_acknowledged": ("counter", QUEUE_LABELS, "Tasks that left the queue, as the broker counts."),
     "taskfleet_queue_consumers": ("gauge", QUEUE_LABELS, "Consumers at the broker."),
     "taskfleet_queue_wait_seconds": ("gauge", QUEUE_LABELS, "Estimated wait of the last task in the queue."),
-    "taskfleet_queue_target_wait_seconds": ("gauge", QUEUE_LABELS, "spec.scaling.targetWaitSeconds."),
+    "taskfleet_queue_target_wait_seconds": (
+        "gauge",
+        QUEUE_LABELS,
+        "spec.scaling.targetWaitSeconds, where that is the rule.",
+    ),
     "taskfleet_queue_arrivals_per_second": ("gauge", QUEUE_LABELS, "Arrival rate that the rule goes by."),
     "taskfleet_queue_statistics_available": ("gauge", QUEUE_LABELS, "1 while the broker's figures can be read."),
     "taskfleet_workers_desired": ("gauge", QUEUE_LABELS, "Worker pods that the rule wants."),

@@ -26,8 +26,11 @@ def build_samples(observed: Observed, decision: Decision | None, causes: dict[st
     yield from _statistics(labels, observed.statistics)
     if observed.heartbeats is not None:
         yield from _slots(labels, observed.heartbeats)
-    yield Sample("taskfleet_queue_target_wait_seconds", labels, observed.queue.spec.scaling.target_wait_seconds)
-    is_active = observed.queue.spec.scaling.mode == "Active" and not is_paused(observed.queue.metadata.annotations)
+    scaling = observed.queue.spec.scaling
+    # With the rule by depth nobody has promised a wait.
+    target = scaling.target_wait_seconds if scaling.target_queue_depth is None else None
+    yield Sample("taskfleet_queue_target_wait_seconds", labels, target)
+    is_active = scaling.mode == "Active" and not is_paused(observed.queue.metadata.annotations)
     yield Sample("taskfleet_scaling_active", labels, float(is_active))
     yield Sample("taskfleet_workers", labels, sum(not pod.is_terminating for pod in observed.pods))
     yield Sample("taskfleet_tasks_completed", labels, observed.completed)
