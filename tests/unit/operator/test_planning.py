@@ -194,3 +194,82 @@ def test_no_secret_in_the_deployment():
     children = plan(build_observed(credentials=Credentials("amqp://u:hidden@b", "redis://:hidden@r"))).apply
     assert "hidden" not in str(children[2])
     assert "hidden" not in repr(build_observed(credentials=Credentials("amqp://u:hidden@b", "redis://r")))
+
+
+def test_workers_wait_for_their_queue():
+    """A worker without its queue would only crash; the Deployment is made meanwhile, without replicas."""
+    result = plan(build_observed(statistics=build_statistics(5), topology_ready=False))
+    assert result.scale is None
+    assert [child["kind"] for child in result.apply][-1] == "Deployment"
+    assert get_condition(result, "Ready")["reason"] == "QueuePending"
+
+
+def test_an_existing_fleet_may_shrink_while_the_queue_is_being_declared():
+    """Only new workers need the queue."""
+    pods, beats = build_pods(2)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    seen = build_observed(
+        {"scaling": {"replicas": 1}}, children=deployed, pods=pods, heartbeats=beats, topology_ready=False
+    )
+    assert len(plan(seen).fence) == 1
+
+
+def test_schedules_bound_the_replicas_and_are_looked_at_without_an_event():
+    """At NOW, midnight of a Thursday, the schedule has fired."""
+    schedules = [{"cron": "0 0 * * *", "minReplicas": 4, "maxReplicas": 6}]
+    result = plan(build_observed({"scaling": {"schedules": schedules}}))
+    assert result.scale.replicas == 4
+    idle = plan(build_observed({"scaling": {"schedules": [{"cron": "0 0 * * *", "maxReplicas": 6}]}}))
+    assert idle.scale is None
+    assert idle.requeue_after_seconds is not None
+    assert plan(build_observed()).requeue_after_seconds is None
+
+
+def test_what_is_in_the_workers_hands_is_known_from_them_where_the_broker_does_not_tell():
+    """Passive declares tell of waiting messages only."""
+    pods, beats = build_pods(2)
+    busy = tuple({**beat, "busy": 2} for beat in beats)
+    waiting = QueueStatistics(3, None, None, None, None, 0.0)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    told = plan(build_observed(children=deployed, pods=pods, heartbeats=busy, statistics=waiting))
+    assert told.decision.cause != "unknown"
+    untold = plan(build_observed(children=deployed, pods=pods, heartbeats=None, statistics=waiting))
+    assert untold.decision.cause == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("grace", "fenced"),
+    [pytest.param(10, 0, id="tasks may outlive the grace period"), pytest.param(None, 1, id="they cannot")],
+)
+def test_nobody_leaves_during_a_rollout_whose_task_might_be_cut(grace, fenced):
+    """Deletion costs rank pods within one ReplicaSet, and a rollout has two."""
+    pods, beats = build_pods(3)
+    busy = (beats[0], beats[1], {**beats[2], "busy": 1})
+    rolling = {**build_deployment(3), "status": {"replicas": 3, "updatedReplicas": 1}}
+    spec = {"worker": {"gracePeriodSeconds": grace, "maxTaskSeconds": 600}, "scaling": {"replicas": 2}}
+    seen = build_observed(spec, children={("Deployment", "q-worker"): rolling}, pods=pods, heartbeats=busy)
+    assert len(plan(seen).fence) == fenced
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"statistics_reason": "BrokerUnreachable"}, "BrokerUnreachable", id="down"),
+        pytest.param({"statistics_reason": "BrokerCredentialsRefused"}, "BrokerCredentialsRefused", id="refused"),
+        pytest.param({"statistics_reason": "QueueMissing"}, "QueueMissing", id="missing"),
+    ],
+)
+def test_each_reason_for_unknown_figures_holds_and_is_named(changes, reason):
+    """Replicas stay in each case."""
+    pods, beats = build_pods(2)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    result = plan(
+        build_observed(
+            children=deployed, pods=pods, heartbeats=beats, statistics=None, statistics_error="why", **changes
+        )
+    )
+    assert result.scale is None
+    assert result.fence == ()
+    for kind in ("MetricsAvailable", "Ready"):
+        condition = get_condition(result, kind)
+        assert (condition["status"], condition["reason"]) == ("False", reason)

@@ -1,0 +1,96 @@
+"""What pods and brokers tell becomes a reason and a fix."""
+
+from typing import Any
+
+import pytest
+
+from taskfleet_core.statistics import ReadProblem, Trouble
+from taskfleet_operator.conditions import find_unhealthy
+from taskfleet_operator.observing import build_pod_facts, explain_problem
+
+REFUSED = (
+    "taskfleet: this app cannot run as a Taskfleet worker: the image has Celery 5.4.0; install Celery 5.5 or newer"
+)
+
+
+def build_pod(*, state: Any = None, last: Any = None, restarts: int = 0) -> dict[str, Any]:
+    """A pod with a sidecar before the worker."""
+    worker = {"name": "worker", "restartCount": restarts, "state": state or {"running": {}}}
+    if last:
+        worker["lastState"] = {"terminated": last}
+    sidecar = {"name": "proxy", "restartCount": 9, "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    return {
+        "metadata": {"name": "p", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "status": {"containerStatuses": [sidecar, worker]},
+    }
+
+
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "words"),
+    [
+        pytest.param(build_pod(), None, "", id="a sidecar's trouble is not the worker's"),
+        pytest.param(
+            build_pod(state=BACK_OFF, last={"exitCode": 78, "message": f"log line\n{REFUSED}\n"}, restarts=1),
+            "AppRefused",
+            "install Celery 5.5",
+            id="the loader's refusal, between starts",
+        ),
+        pytest.param(
+            build_pod(state={"terminated": {"exitCode": 78, "message": REFUSED}}),
+            "AppRefused",
+            "Celery 5.4.0",
+            id="the loader's refusal, at once",
+        ),
+        pytest.param(
+            build_pod(state=BACK_OFF, last={"exitCode": 2, "message": "x\nError: The module nothing was not found."}),
+            "WorkersCrashing",
+            "The module nothing was not found",
+            id="the last line of the log",
+        ),
+        pytest.param(
+            build_pod(last={"exitCode": 1, "message": "boom"}, restarts=3),
+            "WorkersCrashing",
+            "boom",
+            id="running between two crashes",
+        ),
+        pytest.param(build_pod(last={"exitCode": 0}, restarts=1), None, "", id="an end in order"),
+        pytest.param(
+            build_pod(state=BACK_OFF, last={"exitCode": 137, "reason": "OOMKilled"}),
+            "WorkersCrashing",
+            "limits.memory",
+            id="out of memory",
+        ),
+        pytest.param(
+            build_pod(
+                state=BACK_OFF,
+                last={"exitCode": 128, "message": 'exec: "celery": executable file not found in $PATH'},
+            ),
+            "WorkersCrashing",
+            "install Celery",
+            id="no Celery at all",
+        ),
+    ],
+)
+def test_why_workers_do_not_run_is_said_with_the_fix(pod: dict[str, Any], reason: str | None, words: str) -> None:
+    found = find_unhealthy((build_pod_facts(pod),))
+    assert (found and str(found[0])) == reason
+    assert found is None or words in found[1]
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason", "words"),
+    [
+        (None, "StatisticsPending", "not been read yet"),
+        (ReadProblem(Trouble.REFUSED, "403"), "BrokerCredentialsRefused", "correct user and password in Secret x"),
+        (ReadProblem(Trouble.UNREACHABLE, "refused"), "BrokerUnreachable", "check that the broker runs"),
+        (ReadProblem(Trouble.MISSING, "no queue"), "QueueMissing", "being declared"),
+        (ReadProblem(Trouble.UNREADABLE, "odd"), "StatisticsUnreadable", "odd"),
+    ],
+)
+def test_why_figures_are_unknown_is_told_apart(problem: ReadProblem | None, reason: str, words: str) -> None:
+    found = explain_problem(problem, "Secret x")
+    assert str(found[0]) == reason
+    assert words in found[1]
