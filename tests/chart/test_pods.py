@@ -106,6 +106,7 @@ def test_every_network_policy_lets_in_who_needs_it() -> None:
     assert callers["rabbitmq", "distribution"] == {"rabbitmq"}
     assert callers["valkey", "valkey"] == {"api", "operator", "workers"}
     assert callers["postgresql", "postgresql"] == {"api"}
+    assert callers["operator", "metrics"] == {"test"}  # and whom metricsFrom names
     assert callers["api", "http"] == set()  # everybody
 
 
