@@ -21,8 +21,7 @@ up: bootstrap ## start Taskfleet on http://127.0.0.1:8000 with the example queue
 	@$(BIN)/taskfleet up --references $(foreach file,$(QUEUES),-f $(file))
 
 test: check services ## everything that CI runs: checks, then all tests
-	@# Kills and outages are timed: on a busy shared machine one may starve. What fails is run once more by itself, in sight.
-	$(BIN)/pytest -q || { echo "--- once more, only what failed ---"; $(BIN)/pytest -q --last-failed --last-failed-no-failures none; }
+	@hack/run-tests
 
 unit: bootstrap ## the inner loop: no server, seconds
 	$(BIN)/pytest -q tests/unit

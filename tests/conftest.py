@@ -20,7 +20,7 @@ for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CEL
 SUPPORT = Path(__file__).parent / "support"
 pytest_plugins = [
     f"tests.support.{name}"
-    for name in ("brokers", "databases", "stack", "controlplane")
+    for name in ("brokers", "databases", "parallel", "stack", "site", "controlplane")
     if (SUPPORT / f"{name}.py").exists()
 ]
 

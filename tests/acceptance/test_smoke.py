@@ -3,11 +3,18 @@
 from pathlib import Path
 
 import pytest
+from tests.support.site import Site
 from tests.support.stack import QueueOptions, Stack
 from tests.support.task_api import TaskApi
 from tests.support.waiting import eventually_sync
 
 pytestmark = pytest.mark.smoke
+
+
+@pytest.fixture(scope="module")
+def smoke_stack(other_site: Site) -> Stack:
+    """The stacks that the references run on too."""
+    return other_site.stack
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The whole product as real processes: broker, database, Valkey, API replicas and Celery workers.
 
-`Stack` starts, kills (kill -9) and restarts each part. Fixtures: `stack` runs on {RabbitMQ 4.3, PostgreSQL},
-`smoke_stack` on the two other pairs; both live as long as the session and start workers on demand.
+`Stack` starts, kills (kill -9) and restarts each part. The fixture `stack` runs on {RabbitMQ 4.3, PostgreSQL}, lives as
+long as the session and starts workers on demand.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.processes import ManagedProcess, free_port, start_process
 from tests.support.waiting import eventually_sync
 
-__all__ = ["API_PREFIX", "QueueOptions", "Stack", "StackOptions", "Worker", "smoke_stack", "stack"]
+__all__ = ["API_PREFIX", "QueueOptions", "Stack", "StackOptions", "Worker", "running_stack", "stack"]
 
 API_PREFIX = "/api/v1"
 WORKER_APP_DIRECTORY = Path(__file__).parent / "workerapp"
@@ -367,17 +367,4 @@ def running_stack(options: StackOptions) -> Iterator[Stack]:
 def stack() -> Iterator[Stack]:
     """RabbitMQ 4.3 and PostgreSQL with two API replicas, shared by the session."""
     with running_stack(StackOptions(replicas=2)) as made:
-        yield made
-
-
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(StackOptions(broker="valkey", database="sqlite"), id="valkey-sqlite"),
-        pytest.param(StackOptions(broker="3.10", database="mariadb"), id="rabbitmq3.10-mariadb"),
-    ],
-)
-def smoke_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """The two other pairs of broker and database, one after the other."""
-    with running_stack(request.param) as made:
         yield made

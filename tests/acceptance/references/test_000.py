@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tests.acceptance.references.conftest import Site
+from tests.support.site import Site
 from tests.support.waiting import eventually_sync
 
 PATH = "/api/v1/tasks/send_message"

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.acceptance.references.conftest import TASK_TIMEOUT_SECONDS, Site
+from tests.support.site import TASK_TIMEOUT_SECONDS, Site
 from tests.support.waiting import eventually_sync
 
 COMPLETED = {"status": "completed", "result": "Запрос выполнен успешно"}

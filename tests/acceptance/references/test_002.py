@@ -5,8 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.acceptance.references.conftest import Site
 from tests.support.processes import free_port, start_process
+from tests.support.site import Site
 from tests.support.waiting import eventually_sync
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.acceptance.references.conftest import Site
+from tests.support.site import Site
 from tests.support.waiting import eventually_sync
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from tests.acceptance.references.conftest import Site
+from tests.support.site import Site
 from tests.support.waiting import eventually_sync
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")

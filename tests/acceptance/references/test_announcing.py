@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from tests.acceptance.references.conftest import EXAMPLES, Site
 from tests.support.processes import free_port, start_process
+from tests.support.site import EXAMPLES, Site
 from tests.support.waiting import eventually_sync
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import text
-from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
-from tests.support.task_api import TaskApi
 
 from taskfleet_api.records.engine import open_database
 from taskfleet_core.taskqueue import load_task_queues
+from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
+from tests.support.task_api import TaskApi
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+__all__ = ["EXAMPLES", "REFERENCES", "TASK_TIMEOUT_SECONDS", "Site", "other_site", "running_site", "site"]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TASK_TIMEOUT_SECONDS = 4
 REFERENCES = {"references": "000,001,002,003,004"}
 MAIN = StackOptions(broker="4.3", database="postgresql", environment=REFERENCES)
