@@ -40,28 +40,90 @@ def talk(served: Stack, text: bytes, *, seconds: float = 5) -> bytes:
     return received
 
 
+HOSTILE = {
+    "10 MB": (b"x" * 10_000_000, 413),
+    "broken JSON": (b"{broken", 400),
+    "wrong types": (b'{"queue": 1, "task": [], "args": {}, "delay": [], "data": 1, "name": {}, "title": 0}', 422),
+    "another type": (b'"text"', 422),
+    "raw NUL": (b'{"queue": "jobs", "task": "a\x00b", "name": "\x00", "data": "\x00"}', 400),
+    "NUL in a name": (b'{"queue": "jobs", "task": "a\\u0000b"}', 422),
+    "NUL in an argument": (b'{"queue": "jobs", "task": "t", "args": [{"a": "\\u0000"}]}', 422),
+    "NUL in a key": (b'{"queue": "jobs", "task": "t", "kwargs": {"\\u0000": 1}}', 422),
+    "NUL in metadata": (b'{"queue": "jobs", "task": "t", "metadata": {"a": ["\\u0000"]}}', 422),
+    "deep": (b'{"queue": "jobs", "task": "t", "args": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", 422),
+    "deep and broken": (b"[" * 1_000_000, 422),
+    "huge integer": (b'{"queue": "jobs", "task": "t", "delay": 1, "args": [' + b"9" * 5_000 + b"]}", 422),
+    "infinite number": (b'{"queue": "jobs", "task": "t", "priority": 1e400}', 422),
+    "no UTF-8": (b"\xff\xfe\x00", 400),
+    "empty": (b"", 400),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize(
-    ("body", "status"),
+    ("method", "path"), [("POST", URL), ("POST", "/api/v1/schedules"), ("PUT", "/api/v1/schedules/s")]
+)
+def test_hostile_bodies_get_a_problem(client: httpx.Client, method: str, path: str, name: str) -> None:
+    body, status = HOSTILE[name]
+    answer = client.request(method, path, content=body, headers=JSON)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+def test_hostile_batches_and_items_get_a_problem(client: httpx.Client, media_type: str, name: str) -> None:
+    """As the whole body, and as the item beside a good one, which is accepted."""
+    body, _ = HOSTILE[name]
+    headers = {"Content-Type": media_type}
+    whole = client.post("/api/v1/tasks:batch", content=body, headers=headers)
+    assert 400 <= whole.status_code < 500
+    assert whole.headers["content-type"] == "application/problem+json"
+    if name.startswith("NUL") or name in ("wrong types", "huge integer", "infinite number"):
+        good = json.dumps(GOOD).encode()
+        both = b"[" + good + b"," + body + b"]" if media_type == "application/json" else good + b"\n" + body
+        answer = client.post("/api/v1/tasks:batch", content=both, headers=headers)
+        assert [item["status"] for item in answer.json()["items"]] == [202, 422]
+
+
+@pytest.mark.parametrize(
+    ("member", "pointer"),
     [
-        pytest.param(b"x" * 10_000_000, 413, id="10 MB"),
-        pytest.param(b"{broken", 400, id="broken JSON"),
-        pytest.param(b'{"queue": 1, "task": [], "args": {}}', 422, id="wrong types"),
-        pytest.param(b'{"queue": "jobs", "task": "a\x00b"}', 400, id="raw NUL"),
-        pytest.param(b'{"queue": "jobs", "task": "a\\u0000b"}', 422, id="escaped NUL"),
-        pytest.param(b'{"queue": "jobs", "task": "t", "args": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", 422, id="deep"),
-        pytest.param(b"[" * 1_000_000, 422, id="deep and broken"),
-        pytest.param(b'{"queue": "jobs", "task": "t", "args": [' + b"9" * 5_000 + b"]}", 422, id="huge integer"),
-        pytest.param(b'{"queue": "jobs", "task": "t", "priority": 1e400}', 422, id="infinite number"),
-        pytest.param(b"\xff\xfe\x00", 400, id="no UTF-8"),
-        pytest.param(b"", 400, id="empty"),
+        ({"args": [1, {"a": "\x00"}]}, "#/args/1/a"),
+        ({"kwargs": {"a": {"b\x00": 1}}}, "#/kwargs/a"),
+        ({"metadata": {"a": ["\x00"]}}, "#/metadata/a/0"),
     ],
 )
-def test_hostile_bodies_get_a_problem(client: httpx.Client, body: bytes, status: int) -> None:
-    for path in (URL, "/api/v1/schedules"):
-        answer = client.post(path, content=body, headers=JSON)
-        assert answer.status_code == status
+def test_a_nul_character_is_pointed_at(client: httpx.Client, member: dict[str, object], pointer: str) -> None:
+    for method, path in (("POST", URL), ("PUT", "/api/v1/schedules/s")):
+        body = GOOD | member | ({"interval_seconds": 60} if method == "PUT" else {})
+        answer = client.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+    batch = client.post("/api/v1/tasks:batch", json=[GOOD, GOOD | member])
+    assert batch.json()["items"][1]["problem"]["errors"][0]["pointer"] == pointer
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/delay"), ("POST", "/tasks/submit"), ("POST", "/tasks/"), ("PUT", "/tasks/1"), ("POST", "/api/tasks")],
+)
+def test_hostile_bodies_are_refused_at_the_references_paths(
+    client: httpx.Client, method: str, path: str, name: str
+) -> None:
+    body, status = HOSTILE[name]
+    answer = client.request(method, path, content=body, headers=JSON)
+    assert answer.status_code == 413 if status == 413 else 400 <= answer.status_code < 500
+    assert {"detail", "error"} & set(answer.json())
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bodies_harm_nothing_where_none_is_read(client: httpx.Client, name: str) -> None:
+    for path in (f"{URL}/x:retry", "/api/v1/queues/x/dead:redrive", "/api/v1/queues/x/dead:purge"):
+        answer = client.post(path, content=HOSTILE[name][0], headers=JSON)
+        assert 400 <= answer.status_code < 500
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["status"] == status
 
 
 def test_a_chunked_body_is_bounded_too(client: httpx.Client) -> None:

@@ -14,7 +14,10 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
+from taskfleet_api.bodies import read_body
+from taskfleet_api.problems import BodyTimeoutError, PayloadTooLargeError
 from taskfleet_core.errors import (
     ConflictError,
     InvalidInputError,
@@ -66,6 +69,8 @@ class ValidationDetail(BaseModel):
 # What every route of references 000 to 003 may answer beside its own.
 PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Detail},
+    408: {"model": Detail},
+    413: {"model": Detail},
     422: {"model": ValidationDetail},
     503: {"model": Detail},
 }
@@ -92,6 +97,10 @@ class ErrorDocument(BaseModel):
     error: ErrorBody
 
 
+# What can be said of a body before it is looked at; everything else that is wrong has the status of its contract.
+BODY_STATUSES: dict[type[TaskfleetError], int] = {BodyTimeoutError: 408, PayloadTooLargeError: 413}
+
+
 def build_detail_response(error: Exception) -> Response | None:
     """The answer of references 000 to 003; None for an error that the app's own handlers should see."""
     if isinstance(error, RequestValidationError):
@@ -105,7 +114,7 @@ def build_detail_response(error: Exception) -> Response | None:
         # What is not found here is the contract's queue: nobody applied its TaskQueue yet.
         return _json_response(503, {"detail": str(error)}, _retry_after(error))
     status = 422 if isinstance(error, InvalidInputError) else 409 if isinstance(error, ConflictError) else 500
-    return _json_response(status, {"detail": str(error)})
+    return _json_response(BODY_STATUSES.get(type(error), status), {"detail": str(error)})
 
 
 def build_error_response(error: Exception) -> Response:
@@ -115,7 +124,7 @@ def build_error_response(error: Exception) -> Response:
         return _error_document(400, "INVALID_REQUEST", "Invalid request", details)
     if isinstance(error, InvalidInputError):
         details = [{"field": e.pointer, "message": e.detail} for e in error.errors]
-        return _error_document(400, "INVALID_REQUEST", str(error), details)
+        return _error_document(BODY_STATUSES.get(type(error), 400), "INVALID_REQUEST", str(error), details)
     if isinstance(error, StarletteHTTPException):
         code = {404: "TASK_NOT_FOUND", 400: "INVALID_REQUEST"}.get(error.status_code, "ERROR")
         return _error_document(error.status_code, code, str(error.detail), headers=error.headers)
@@ -146,7 +155,7 @@ def _json_response(status: int, content: object, headers: Any = None) -> Respons
 def _mapped(handler: Handler, map_error: Mapper) -> Handler:
     async def handle(request: Request) -> Response:
         try:
-            return await handler(request)
+            return await handler(await _receive_bounded(request))
         except Exception as error:
             response = map_error(error)
             if response is None:
@@ -154,6 +163,18 @@ def _mapped(handler: Handler, map_error: Mapper) -> Handler:
             return response
 
     return handle
+
+
+async def _receive_bounded(request: Request) -> Request:
+    """The request with its body read within bounds of size and time, which the framework does not know."""
+    settings = request.app.state.settings
+    declared = request.headers.get("content-length")
+    body = await read_body(request.receive, settings.max_item_bytes, settings.body_timeout_seconds, declared)
+
+    async def replay() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, replay)
 
 
 class PlainRoute(APIRoute):
