@@ -5,7 +5,8 @@ from tests.dashboards.conftest import QUEUE, Monitored
 from tests.dashboards.expressions import find_unanswered, list_alerts, list_panels, open_prometheus, query, substitute
 from tests.support.waiting import eventually_sync
 
-pytestmark = pytest.mark.timeout(400)
+# One installation for all of them, also where tests run in several processes.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("dashboards")]
 WINDOW = "15s"
 ANSWER_SECONDS = 120
 
