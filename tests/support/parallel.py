@@ -17,6 +17,7 @@ GROUPS = (
     (r"acceptance/.*\[valkey-sqlite\]", "valkey-sqlite"),
     (r"integration/worker/test_(out|red)", "worker"),
     (r"acceptance/test_docs", "docs"),
+    (r"test_001_in_full", "001"),
     (r"acceptance/references", "references"),
     (r"acceptance/", "acceptance"),
     (r"controlplane/|chart/test_api_server", "controlplane"),
@@ -32,10 +33,8 @@ GROUPS = (
 )
 # A busy neighbour would break what these promise, or the other way round.
 ALONE = re.compile(r"tests/(kill|cluster)/")
-SERVERS = frozenset(
-    ("stack", "site", "other_site", "served", "control_plane")
-    + ("rabbitmq43", "rabbitmq310", "valkey", "postgresql", "mariadb")
-)
+STACKS = ("stack", "site", "other_site", "served", "control_plane")
+SERVERS = (*STACKS, "rabbitmq43", "rabbitmq310", "valkey", "postgresql", "mariadb")
 _running: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
 
 
