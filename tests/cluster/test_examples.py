@@ -18,7 +18,7 @@ def examples(cluster: Cluster) -> Iterator[None]:
     """All TaskQueues of examples/, asleep until something is submitted."""
     files = [word for path in sorted(EXAMPLES.glob("*/taskqueue.yaml")) for word in ("-f", str(path))]
     cluster.kubectl("apply", *files)
-    names = [item["metadata"]["name"] for item in cluster.list("taskqueue")]
+    names = [item["metadata"]["name"] for item in cluster.find("taskqueue")]
     assert len(names) >= 6
     for name in names:
         eventually_sync(lambda n=name: cluster.api.request("GET", f"/queues/{n}").status_code == 200, 60, 0.3)

@@ -25,13 +25,13 @@ def test_the_operator_killed_amid_scaling_goes_on_where_it_stood(cluster: Cluste
     name = cluster.apply(build_queue("operator-killed"))
     load = cluster.submit(name, 60, 1)
     eventually_sync(lambda: cluster.pods(name), 60, 0.1)
-    (operator,) = cluster.list("pods", "app.kubernetes.io/component=operator")
+    (operator,) = cluster.find("pods", "app.kubernetes.io/component=operator")
     restarts = operator["status"]["containerStatuses"][0]["restartCount"]
 
     cluster.kill_container(operator)
     assert cluster.wait_done(load) == Counter(succeeded=60)
     cluster.wait_asleep(name)
-    (operator,) = cluster.list("pods", "app.kubernetes.io/component=operator")
+    (operator,) = cluster.find("pods", "app.kubernetes.io/component=operator")
     assert operator["status"]["containerStatuses"][0]["restartCount"] == restarts + 1
     runs = cluster.read_runs(load)
     assert (len(runs.started), runs.interrupted, runs.repeated) == (60, [], [])

@@ -20,12 +20,12 @@ def test_an_uninstall_leaves_what_it_says_and_nothing_else(cluster: Cluster) -> 
     cluster.helm("uninstall", RELEASE, "--wait", "--timeout", "4m")
 
     selector = f"app.kubernetes.io/instance={RELEASE}"
-    left = {(item["kind"], item["metadata"]["name"]) for item in cluster.list(KINDS, selector)}
+    left = {(item["kind"], item["metadata"]["name"]) for item in cluster.find(KINDS, selector)}
     assert {name for kind, name in left if kind == "Secret"} == KEPT_SECRETS
     assert {kind for kind, _ in left} == {"Secret", "PersistentVolumeClaim"}
-    eventually_sync(lambda: not cluster.list("pods", selector), 90, 0.5)
+    eventually_sync(lambda: not cluster.find("pods", selector), 90, 0.5)
 
     # The user's: the TaskQueue and its worker, which would go on as soon as Taskfleet is back.
     assert len(cluster.pods(name)) == 1
     cluster.kubectl("delete", "taskqueue", name)
-    eventually_sync(lambda: not cluster.list("deployments", f"taskfleet.dev/queue={name}"), 60, 0.5)
+    eventually_sync(lambda: not cluster.find("deployments", f"taskfleet.dev/queue={name}"), 60, 0.5)

@@ -8,7 +8,7 @@ import httpx
 from tests.support.cluster import RELEASE, VALUES, Cluster, Load, build_queue
 from tests.support.waiting import eventually_sync
 
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.3
 
 
 class Submitter:
@@ -73,4 +73,4 @@ def test_an_upgrade_under_load_loses_no_task_and_no_request(cluster: Cluster) ->
 
 def _names(cluster: Cluster) -> list[str]:
     """API and operator pods."""
-    return [pod["metadata"]["name"] for pod in cluster.list("pods", "app.kubernetes.io/component in (api,operator)")]
+    return [pod["metadata"]["name"] for pod in cluster.find("pods", "app.kubernetes.io/component in (api,operator)")]
