@@ -61,7 +61,7 @@ class Timeline:
 
 def kill_operator(cluster: Cluster, timeline: Timeline, name: str) -> None:
     """kill -9 of the operator's process; its Deployment starts it again."""
-    (pod,) = cluster.list("pods", "app.kubernetes.io/component=operator")
+    (pod,) = cluster.find("pods", "app.kubernetes.io/component=operator")
     cluster.kill_container(pod)
     timeline.note("operator killed (kill -9)")
 

@@ -29,7 +29,7 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
     say(f"{QUEUES} TaskQueues are taken up after {time.monotonic() - began:.0f} s")
     eventually_sync(lambda: cluster.api.request("GET", f"/queues/{names[-1]}").status_code == 200, SETTLE_SECONDS, 1)
     requests, cpu, memory = [], [], []
-    (broker,) = cluster.list("pods", "app.kubernetes.io/component=rabbitmq")
+    (broker,) = cluster.find("pods", "app.kubernetes.io/component=rabbitmq")
     _wait_calm(cluster)
     for _ in range(rounds):
         before = _read_process(cluster)
@@ -60,7 +60,7 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
 
 def _count_ready(cluster: Cluster) -> int:
     ready = 0
-    for item in cluster.list("taskqueue"):
+    for item in cluster.find("taskqueue"):
         conditions = (item.get("status") or {}).get("conditions", [])
         ready += any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
     return ready

@@ -160,7 +160,7 @@ class Cluster:
         """An object."""
         return dict(json.loads(self.kubectl("get", kind, name, "-o", "json")))
 
-    def list(self, kind: str, selector: str = "") -> list[Json]:
+    def find(self, kind: str, selector: str = "") -> list[Json]:
         """Objects of the namespace."""
         return list(json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"])
 
@@ -248,9 +248,9 @@ class Cluster:
         """One condition; empty when there is none."""
         return next((dict(c) for c in self.status(name).get("conditions", []) if c["type"] == kind), {})
 
-    def pods(self, name: str) -> "list[Json]":
+    def pods(self, name: str) -> list[Json]:
         """The queue's worker pods that are not on their way out."""
-        found = self.list("pods", f"taskfleet.dev/queue={name}")
+        found = self.find("pods", f"taskfleet.dev/queue={name}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def wait_ready(self, name: str, count: int, timeout_seconds: float = 90) -> None:
@@ -259,9 +259,9 @@ class Cluster:
 
     def wait_asleep(self, name: str, timeout_seconds: float = 120) -> None:
         """Return once the queue has no pod at all, leaving ones included."""
-        eventually_sync(lambda: not self.list("pods", f"taskfleet.dev/queue={name}"), timeout_seconds, 0.5)
+        eventually_sync(lambda: not self.find("pods", f"taskfleet.dev/queue={name}"), timeout_seconds, 0.5)
 
-    def events(self, name: str) -> "list[Json]":
+    def events(self, name: str) -> list[Json]:
         """The events of a TaskQueue in their order."""
         selector = f"involvedObject.kind=TaskQueue,involvedObject.name={name}"
         found = json.loads(self.kubectl("get", "events", "--field-selector", selector, "-o", "json"))["items"]
@@ -311,7 +311,7 @@ class Cluster:
         eventually_sync(is_settled, timeout_seconds, 0.5)
         return self.count_states(load)
 
-    def read_notes(self, load: Load) -> "list[Json]":
+    def read_notes(self, load: Load) -> list[Json]:
         """What the tasks noted, in order: {id, pod, what: start | end, at}."""
         password = self.read_secret(f"{RELEASE}-valkey", "password")
         command = ["valkey-cli", "--no-auth-warning", "-a", password, "--raw", "LRANGE", f"runs:{load.marker}"]
