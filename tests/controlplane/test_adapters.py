@@ -96,6 +96,8 @@ async def test_half_answers_are_outages(
         writer.write(answer)
         await writer.drain()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:

@@ -19,7 +19,7 @@ KINDS = {
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 pytestmark = pytest.mark.usefixtures("operator")
-SECONDS = 20
+SECONDS = 40
 
 
 def child_path(namespace: str, name: str, kind: str = "Deployment") -> str:

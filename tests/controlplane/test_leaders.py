@@ -37,14 +37,15 @@ async def start_replica(
     """Starts replicas with a ServiceAccount each, so that the audit tells them apart."""
     replicas: list[OperatorProcess] = []
 
-    def start(name: str, *, port: int | None = None) -> OperatorProcess:
+    def start(name: str, *, port: int | None = None, lease_seconds: float = LEASE_SECONDS) -> OperatorProcess:
         kubeconfig = bind_rights(control_plane, space, name=name, port=port)
         replica = OperatorProcess(
-            control_plane, valkey, tmp_path, space, space, kubeconfig, identity=name, lease_seconds=LEASE_SECONDS
+            control_plane, valkey, tmp_path, space, space, kubeconfig, identity=name, lease_seconds=lease_seconds
         )
         replicas.append(replica.start(wait=False))
         return replica
 
+    start.log_tails = lambda: [tail for replica in replicas for tail in replica.log_tails()]  # type: ignore[attr-defined]
     yield start
     for replica in replicas:
         replica.kill()
@@ -186,7 +187,7 @@ async def test_short_interruptions_are_survived(
 ) -> None:
     """Connections that are reset again and again, also in the middle of an answer, neither end nor stop the leader."""
     async with Proxy(control_plane.port) as proxy:
-        first = start_replica("first", port=proxy.port)
+        first = start_replica("first", port=proxy.port, lease_seconds=30)
         await await_leading(first)
         for step in range(6):
             create(control_plane, build_task_queue(space, f"cut-{step}"))
