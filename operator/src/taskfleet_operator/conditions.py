@@ -146,7 +146,7 @@ def find_unhealthy(pods: tuple[PodFacts, ...]) -> tuple[Reason, str] | None:
         if pod.refusal:
             return Reason.APP_REFUSED, f"{pod.refusal} (pod {pod.name})"
         if pod.waiting_reason is None:
-            if pod.restarts >= CRASHES and pod.last_exit_message:
+            if pod.last_exit_message and (pod.restarts >= CRASHES or not pod.is_ready):
                 return Reason.WORKERS_CRASHING, _explain_crash(pod)
             continue
         detail = pod.waiting_message or pod.waiting_reason

@@ -53,7 +53,6 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     QUEUE_CONFLICT = "QueueConflict"
     BROKER_SECRET_UNREADABLE = "BrokerSecretUnreadable"
-    QUEUE_DECLARED = "QueueDeclared"
     QUEUE_DEGRADED = "QueueDegraded"
     QUEUE_PENDING = "QueuePending"
     QUEUE_UNAVAILABLE = "QueueUnavailable"

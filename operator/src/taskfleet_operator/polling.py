@@ -19,6 +19,7 @@ from taskfleet_operator.store import Store
 __all__ = ["Numbers", "Poller", "Store", "open_reader"]
 
 MIN_WAKE_GAP_SECONDS = 0.1
+HINT_ROUNDS = 3  # a message may become visible a moment after the hint
 MIN_ROUND_SECONDS = 5.0  # a round may always take this long
 
 _log = structlog.get_logger()
@@ -42,7 +43,7 @@ class _Lane:
     reader: StatisticsReader
     task: asyncio.Task[None] | None = None
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    hints: set[str] = field(default_factory=set)
+    hints: dict[str, int] = field(default_factory=dict)  # queue -> rounds in which to look closely
     statistics: dict[str, QueueStatistics | None] = field(default_factory=dict)
     problems: dict[str, ReadProblem] = field(default_factory=dict)
     was_silent: bool = False
@@ -96,7 +97,7 @@ class Poller:
         """A sleeping queue got its first task: look at once."""
         for lane in self._lanes.values():
             if queue in lane.statistics:
-                lane.hints.add(queue)
+                lane.hints[queue] = HINT_ROUNDS
                 lane.woken.set()
 
     async def run(self) -> None:
@@ -150,7 +151,8 @@ class Poller:
         while True:
             began = time.monotonic()
             lane.woken.clear()
-            hints, lane.hints = lane.hints, set()
+            hints = set(lane.hints)
+            lane.hints = {queue: rounds - 1 for queue, rounds in lane.hints.items() if rounds > 1}
             try:
                 await self._poll(broker, lane, hints)
             except Exception:  # an answer that nobody thought of must not end the polling

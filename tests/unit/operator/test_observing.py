@@ -56,6 +56,12 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
             "boom",
             id="running between two crashes",
         ),
+        pytest.param(
+            build_pod(state={"terminated": {"exitCode": 1, "message": "boom"}}),
+            "WorkersCrashing",
+            "boom",
+            id="the first",
+        ),
         pytest.param(build_pod(last={"exitCode": 0}, restarts=1), None, "", id="an end in order"),
         pytest.param(
             build_pod(state=BACK_OFF, last={"exitCode": 137, "reason": "OOMKilled"}),

@@ -45,3 +45,12 @@ def test_a_message_that_came_and_went_between_two_looks_proves_nothing() -> None
     freshness.learn({"q": 0}, {"q": 0}, 1.0)
     freshness.learn({"q": 0}, {"q": 0}, 10.0)
     assert not freshness.is_slow(10.0)
+
+
+def test_what_the_metrics_are_known_to_show_wrongly_is_declared_until_they_show_it() -> None:
+    """Else a backlog that a declare saw would seem gone in the next second."""
+    freshness = Freshness(prompt=3)
+    freshness.learn({"q7": 0}, {"q7": 20}, 0.0)
+    assert choose_a_second(freshness, 1.0) == ["q7"]
+    freshness.learn({"q7": 20}, {"q7": 20}, 1.0)
+    assert choose_a_second(freshness, 2.0) == []

@@ -32,14 +32,16 @@ class Freshness:
         return at < self.slow_until
 
     def choose(self, queues: Sequence[str], hinted: Collection[str], at: float) -> list[str]:
-        """The queues to declare passively now: hinted ones, and as many others as it takes on this broker."""
-        first = [queue for queue in queues if queue in hinted][:MAX_DECLARES_PER_SECOND]
+        """The queues to declare passively now: hinted ones, those that the metrics are known to show wrongly, and as
+        many others as it takes on this broker."""
+        first = [queue for queue in queues if queue in hinted or queue in self._open][:MAX_DECLARES_PER_SECOND]
         elapsed = 1.0 if self._chosen_at is None else min(1.0, at - self._chosen_at)
         budget = min(int(self._get_rate(at) * elapsed), MAX_DECLARES_PER_SECOND - len(first))
         if budget <= 0:
             return first
         self._chosen_at = at
-        others = pick_in_turn([queue for queue in queues if queue not in hinted], self._turn, budget)
+        chosen = set(first)
+        others = pick_in_turn([queue for queue in queues if queue not in chosen], self._turn, budget)
         self._turn += len(others)
         return [*first, *others]
 
