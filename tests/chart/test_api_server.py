@@ -2,13 +2,16 @@
 
 import base64
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.chart.test_values import load_all_options
-from tests.support.chart import CHART, KUBE_VERSION, ROOT, ChartError, render_chart, run_helm
-from tests.support.controlplane import ControlPlane
+from tests.support.chart import CHART, KUBE_VERSION, ROOT, ChartError, build_pods, render_chart, run_helm
+from tests.support.controlplane import ApiError, ControlPlane
 
 # Their definitions are other projects'; see the test of their fields below.
 FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute"}
@@ -20,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "exposed": {"ingress": {"enabled": True}, "flower": {"enabled": True}, "dashboards": {"enabled": True}},
 }
-KEPT = ("taskfleet-broker", "taskfleet-valkey", "taskfleet-database", "taskfleet-admin-key")
+SECRETS = ("taskfleet-broker", "taskfleet-valkey", "taskfleet-database", "taskfleet-admin-key")
 
 
 @pytest.mark.parametrize("options", list(OPTIONS))
@@ -66,6 +69,23 @@ def test_the_objects_of_other_projects_have_the_fields_that_they_need() -> None:
     assert backend["port"] == service["spec"]["ports"][0]["port"]
 
 
+@pytest.mark.parametrize("options", list(OPTIONS))
+def test_every_pod_is_admitted_under_the_restricted_standard(options: str, control_plane: ControlPlane) -> None:
+    namespace = control_plane.make_namespace("restricted")
+    labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    control_plane.request("PATCH", f"/api/v1/namespaces/{namespace}", labels, "application/merge-patch+json")
+    control_plane.make_account(namespace, "any")
+    path = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
+    for number, (_, pod) in enumerate(build_pods(render_chart(OPTIONS[options]))):
+        pod["metadata"]["name"] = f"pod-{number}"
+        pod["spec"]["serviceAccountName"] = "any"
+        pod["spec"].pop("priorityClassName", None)  # it would have to exist
+        control_plane.request("POST", path, pod)
+        pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+        with pytest.raises(ApiError, match="violates PodSecurity"):
+            control_plane.request("POST", path, pod)
+
+
 def helm(plane: ControlPlane, namespace: str, *arguments: str) -> str:
     """One helm command at the control plane; nothing there starts pods, so nothing is waited for."""
     return run_helm(*arguments, "--namespace", namespace, kubeconfig=plane.kubeconfig)
@@ -85,13 +105,13 @@ def test_a_release_keeps_its_passwords_through_upgrades_and_a_second_life(contro
     namespace = control_plane.make_namespace("release")
     helm(control_plane, namespace, "install", "taskfleet", str(CHART))
     first = read_secrets(control_plane, namespace)
-    assert set(first) == set(KEPT)
+    assert set(first) == set(SECRETS)
     helm(control_plane, namespace, "upgrade", "taskfleet", str(CHART), "--set", "rabbitmq.replicas=3")
     upgraded = read_secrets(control_plane, namespace)
     assert upgraded["taskfleet-broker"].pop("metricsUrl") != first["taskfleet-broker"].pop("metricsUrl")
     assert upgraded == first
     said = helm(control_plane, namespace, "uninstall", "taskfleet")
-    assert all(name in said for name in KEPT)
+    assert all(name in said for name in SECRETS)
     left = control_plane.kubectl("get", "all,cm,pdb,netpol,role,rolebinding", "-n", namespace, "-o", "name").split()
     assert not [name for name in left if "taskfleet" in name]
     assert not control_plane.kubectl("get", "clusterrole,clusterrolebinding", "-o", "name").count(namespace)
@@ -138,3 +158,44 @@ def test_the_samples_are_taken(control_plane: ControlPlane) -> None:
     namespace = control_plane.make_namespace("samples")
     report = control_plane.kubectl("apply", "-n", namespace, "-f", str(ROOT / "k8s" / "samples"))
     assert report.count("taskqueue.taskfleet.dev/") == len(list((ROOT / "k8s" / "samples").glob("*.yaml")))
+
+
+def test_the_job_creates_each_secret_once_and_may_do_nothing_else(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """As its own ServiceAccount, with the rights of k8s/secrets/job.yaml."""
+    namespace = control_plane.make_namespace("secrets")
+    text = (
+        (ROOT / "k8s/secrets/job.yaml")
+        .read_text(encoding="utf-8")
+        .replace("namespace: taskfleet", f"namespace: {namespace}")
+    )
+    rights = [item for item in yaml.safe_load_all(text) if item["kind"] in {"Role", "RoleBinding"}]
+    control_plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rights))
+    token = control_plane.make_account(namespace, "taskfleet-create-secrets")
+    cluster = yaml.safe_load(control_plane.kubeconfig.read_text(encoding="utf-8"))["clusters"][0]["cluster"]
+    authority = cluster.get("certificate-authority-data")
+    (tmp_path / "ca.crt").write_bytes(
+        base64.b64decode(authority) if authority else Path(cluster["certificate-authority"]).read_bytes()
+    )
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "namespace").write_text(namespace)
+    script = (ROOT / "k8s/secrets/create_secrets.py").read_text(encoding="utf-8")
+    mounted = script.replace("/var/run/secrets/kubernetes.io/serviceaccount", str(tmp_path))
+    environment = {
+        "RELEASE": "taskfleet",
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": str(control_plane.port),
+    }
+
+    def run() -> str:
+        command = [sys.executable, "-c", mounted]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert run().split() == [word for name in SECRETS for word in (name, "created")]
+    first = read_secrets(control_plane, namespace)
+    assert run().split() == [word for name in SECRETS for word in (name, "exists")]
+    assert read_secrets(control_plane, namespace) == first
+    may = ["auth", "can-i", "--as", f"system:serviceaccount:{namespace}:taskfleet-create-secrets", "-n", namespace]
+    assert control_plane.try_kubectl(*may, "get", "secrets").stdout.strip() == "no"
+    assert control_plane.try_kubectl(*may, "create", "pods").stdout.strip() == "no"
