@@ -62,7 +62,7 @@ def _watching(cluster: Cluster, name: str) -> Iterator[_Watch]:
 
 def burst_queue(name: str) -> dict:
     """The queue of the bursts."""
-    scaling = {"maxReplicas": 6, "idleSeconds": IDLE_SECONDS}
+    scaling = {"maxReplicas": 3, "idleSeconds": IDLE_SECONDS}
     return build_queue(name, scaling, concurrency=10, maxTaskSeconds=60)
 
 
