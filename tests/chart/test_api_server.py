@@ -2,8 +2,10 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from tests.chart.test_values import load_all_options
 from tests.support.chart import CHART, KUBE_VERSION, ROOT, ChartError, build_pods, render_chart, run_helm
 from tests.support.controlplane import ApiError, ControlPlane
+from tests.support.waiting import eventually_sync
 
 # Their definitions are other projects'; see the test of their fields below.
 FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute"}
@@ -139,6 +142,43 @@ def test_the_crd_of_somebody_else_is_left_alone(control_plane: ControlPlane) -> 
         before.get("annotations"),
     )
     helm(control_plane, namespace, "uninstall", "taskfleet")
+
+
+@pytest.fixture
+def without_crd(control_plane: ControlPlane) -> Iterator[None]:
+    """The control plane before anybody has installed the CRD; afterwards it is as before."""
+    control_plane.kubectl("delete", "crd/taskqueues.taskfleet.dev", "--wait")
+    yield
+    control_plane.kubectl("delete", "crd/taskqueues.taskfleet.dev", "--wait")
+    control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "k8s/crd"))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.dev", "--timeout=30s")
+
+
+@pytest.mark.usefixtures("without_crd")
+def test_an_upgrade_brings_the_crd_up_to_date_and_an_uninstall_keeps_it(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    first, second = control_plane.make_namespace("release"), control_plane.make_namespace("release")
+    newer = tmp_path / "taskfleet"
+    shutil.copytree(CHART, newer)
+    crd = newer / "crd" / "taskqueues.taskfleet.dev.yaml"
+    crd.write_text(crd.read_text(encoding="utf-8").replace("What the user wants.", "Newer."), encoding="utf-8")
+
+    def describe() -> str:
+        return control_plane.kubectl("explain", "taskqueues.spec")
+
+    helm(control_plane, first, "install", "taskfleet", str(CHART))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.dev", "--timeout=30s")
+    eventually_sync(lambda: "What the user wants." in describe(), 30)
+    helm(control_plane, first, "upgrade", "taskfleet", str(newer))
+    eventually_sync(lambda: "Newer." in describe(), 30)
+    # Another release neither fails nor takes it back.
+    helm(control_plane, second, "install", "taskfleet", str(CHART))
+    helm(control_plane, second, "uninstall", "taskfleet")
+    helm(control_plane, first, "uninstall", "taskfleet")
+    assert "Newer." in describe()
+    helm(control_plane, first, "install", "taskfleet", str(newer))
+    helm(control_plane, first, "uninstall", "taskfleet")
 
 
 def test_what_another_kubernetes_cannot_do_is_said() -> None:
