@@ -16,7 +16,7 @@ from tests.support.proxies import Proxy
 from tests.support.waiting import eventually
 
 from taskfleet_core import wire
-from taskfleet_core.statistics import QueueStatistics, StatisticsReader, open_statistics
+from taskfleet_core.statistics import QueueStatistics, StatisticsReader, Trouble, open_statistics
 
 
 @asynccontextmanager
@@ -90,6 +90,25 @@ async def test_one_request_brings_all_queues_and_missing_ones_are_unknown(rabbit
             return found.pop("never-there") is None and all(found.values())
 
         await eventually(all_known, timeout_seconds=20)
+
+
+async def test_a_node_that_is_down_hides_only_the_queues_that_it_leads(rabbitmq43: RabbitMQ) -> None:
+    """What the other nodes tell is used; a queue that none of them names may live on the silent one."""
+    queue = make_queue(rabbitmq43)
+    both = f"{rabbitmq43.metrics_url},http://127.0.0.1:{free_port()}"
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    url = rabbitmq43.url.replace(str(rabbitmq43.port), str(free_port()))
+    reader = open_statistics(url, nowhere, both, closely=True)
+    try:
+        await Figures(reader, queue).wait(ready=0, unacknowledged=0)
+        found = await reader.fetch([queue, "elsewhere"])
+        assert (found[queue] is None, found["elsewhere"]) == (False, None)
+        problem = reader.explain("elsewhere")
+        assert problem is not None
+        assert problem.kind is Trouble.UNREACHABLE
+        assert reader.explain(queue) is None
+    finally:
+        await reader.close()
 
 
 async def test_the_management_api_stands_in_for_the_metrics(rabbitmq: RabbitMQ) -> None:
