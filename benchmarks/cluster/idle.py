@@ -14,8 +14,8 @@ from benchmarks.figures import Figure, say
 __all__ = ["measure_idle"]
 
 QUEUES = 300
-WINDOW_SECONDS = 20.0
-SETTLE_SECONDS = 300
+WINDOW_SECONDS = 15.0
+SETTLE_SECONDS = 400
 BROKER_PORTS = {15672, 15692}
 
 
@@ -24,7 +24,8 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
     names = [f"idle-{number:03d}" for number in range(QUEUES)]
     manifests = [burst_queue(name) for name in names]
     began = time.monotonic()
-    cluster.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    cluster.kubectl("create", "-f", "-", text=listed, timeout_seconds=SETTLE_SECONDS)
     eventually_sync(lambda: _count_ready(cluster) >= QUEUES, SETTLE_SECONDS, 2)
     say(f"{QUEUES} TaskQueues are taken up after {time.monotonic() - began:.0f} s")
     eventually_sync(lambda: cluster.api.request("GET", f"/queues/{names[-1]}").status_code == 200, SETTLE_SECONDS, 1)
