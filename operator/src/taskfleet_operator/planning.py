@@ -43,13 +43,14 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> 
     spec = apply_schedules(observed.queue.build_scaling_spec(), scaling.schedules, now)
     decision = decide(_observe_scaling(observed, at), spec, observed.memory)
     change = _change_replicas(observed, decision) if mode in {Reason.SCALING, Reason.PINNED} else _Change()
+    status = _build_status(observed, decision, mode, change.scale, now)
     return Plan(
         apply=children,
         fence=change.fence,
         unfence=change.unfence,
         scale=change.scale,
-        status=_build_status(observed, decision, mode, change.scale, now),
-        events=_build_events(observed, decision, change.scale),
+        status=status,
+        events=(*_build_events(observed, decision, change.scale), *_warn(observed, status)),
         memory=decision.memory,
         decision=decision,
         requeue_after_seconds=_get_pause(observed, decision),
@@ -207,6 +208,16 @@ def _build_events(observed: Observed, decision: Decision, scale: ScaleStep | Non
         return ()
     reason = Reason.SCALED_UP if scale.replicas > present else Reason.SCALED_DOWN
     return (EventToSend("Normal", reason, f"{present} -> {scale.replicas} replicas: {decision.reason}"),)
+
+
+def _warn(observed: Observed, status: dict[str, Any]) -> tuple[EventToSend, ...]:
+    """An event when something new is wrong; that a queue is still being declared is no fault."""
+    ready = status["conditions"][0]
+    earlier = (observed.raw.get("status") or {}).get("conditions") or []
+    before = next((item["reason"] for item in earlier if item["type"] == ready["type"]), None)
+    if ready["status"] != "False" or ready["reason"] in {before, Reason.QUEUE_PENDING}:
+        return ()
+    return (EventToSend("Warning", ready["reason"], ready["message"]),)
 
 
 def _get_pause(observed: Observed, decision: Decision) -> float | None:

@@ -273,3 +273,13 @@ def test_each_reason_for_unknown_figures_holds_and_is_named(changes, reason):
     for kind in ("MetricsAvailable", "Ready"):
         condition = get_condition(result, kind)
         assert (condition["status"], condition["reason"]) == ("False", reason)
+
+
+def test_what_is_newly_wrong_is_an_event_once():
+    """The condition goes on to tell; a queue that is being declared is no fault."""
+    broken = build_observed(statistics=None, statistics_error="why", statistics_reason="BrokerUnreachable")
+    first = plan(broken)
+    assert [(event.kind, event.reason) for event in first.events] == [("Warning", "BrokerUnreachable")]
+    again = plan(replace(broken, raw={**broken.raw, "status": first.status}))
+    assert again.events == ()
+    assert plan(build_observed(topology_ready=False)).events == ()
