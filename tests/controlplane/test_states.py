@@ -131,7 +131,7 @@ def test_what_the_crd_cannot_check_is_told(control_plane: ControlPlane, namespac
 @pytest.mark.parametrize(
     ("name", "worker", "words"),
     [
-        pytest.param("greedy", {"resources": {"limits": {"cpu": "plenty"}}}, "quantit", id="no quantity"),
+        pytest.param("greedy", {"resources": {"limits": {"cpu": "plenty"}}}, "quantities", id="no quantity"),
         pytest.param("shapeless", {"template": {"spec": {"tolerations": "all"}}}, "tolerations", id="wrong type"),
         pytest.param("misspelled", {"template": {"spec": {"nodeSelektor": {}}}}, "nodeSelektor", id="unknown field"),
         pytest.param("rejected", {"template": {"spec": {"restartPolicy": "Never"}}}, "restartPolicy", id="no value"),
