@@ -19,12 +19,13 @@ ORDER = [
 TEST_SECONDS = 300
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In the order above, in one process; the time limit counts the test alone: the first one starts a cluster."""
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker(pytest.mark.timeout(TEST_SECONDS, func_only=True))
-        item.add_marker(pytest.mark.xdist_group("cluster"))
+        item.add_marker(pytest.mark.alone)
     ours.sort(key=lambda item: ORDER.index(item.path.stem))
     places = [index for index, item in enumerate(items) if HERE in item.path.parents]
     for index, item in zip(places, ours, strict=True):
