@@ -15,6 +15,7 @@ __all__ = ["group_of"]
 GROUPS = (
     (r"acceptance/.*\[rabbitmq3\.10-mariadb\]", "rabbitmq3.10-mariadb"),
     (r"acceptance/.*\[valkey-sqlite\]", "valkey-sqlite"),
+    (r"test_schemathesis", "schemathesis"),
     (r"integration/worker/test_(out|red)", "worker"),
     (r"acceptance/test_docs", "docs"),
     (r"test_001_in_full", "001"),

@@ -20,7 +20,8 @@ __all__ = ["EXAMPLES", "REFERENCES", "TASK_TIMEOUT_SECONDS", "Site", "other_site
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TASK_TIMEOUT_SECONDS = 4
 REFERENCES = {"references": "000,001,002,003,004"}
-MAIN = StackOptions(broker="4.3", database="postgresql", environment=REFERENCES)
+LIMIT = {"TASK_TIMEOUT": str(TASK_TIMEOUT_SECONDS)}  # of 001, short so that tests are
+MAIN = StackOptions(broker="4.3", database="postgresql", environment=REFERENCES, variables=LIMIT)
 
 
 class Site:
@@ -65,11 +66,9 @@ class Site:
 
 @contextlib.contextmanager
 def running_site(options: StackOptions) -> Iterator[Site]:
-    """A site for the length of a with block; 001's time limit is short so that tests are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TASK_TIMEOUT", str(TASK_TIMEOUT_SECONDS))
-        with running_stack(options) as stack:
-            yield Site(stack)
+    """A site for the length of a with block."""
+    with running_stack(options) as stack:
+        yield Site(stack)
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +81,9 @@ def site() -> Iterator[Site]:
 @pytest.fixture(
     scope="session",
     params=[
-        pytest.param(StackOptions(broker="valkey", database="sqlite", environment=REFERENCES), id="valkey-sqlite"),
+        pytest.param(StackOptions("valkey", "sqlite", environment=REFERENCES, variables=LIMIT), id="valkey-sqlite"),
         pytest.param(
-            StackOptions(broker="3.10", database="mariadb", environment=REFERENCES), id="rabbitmq3.10-mariadb"
+            StackOptions("3.10", "mariadb", environment=REFERENCES, variables=LIMIT), id="rabbitmq3.10-mariadb"
         ),
     ],
 )

@@ -41,7 +41,8 @@ class StackOptions:
     broker: str = "4.3"
     database: str = "postgresql"
     replicas: int = 1
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  # TASKFLEET_API_* without the prefix
+    variables: Mapping[str, str] = field(default_factory=dict)  # for API processes as they stand
     valkey_args: tuple[str, ...] = ()
 
 
@@ -180,7 +181,8 @@ class Stack:
             **self.options.environment,
             **extra,
         }
-        return {f"TASKFLEET_API_{name.upper()}": value for name, value in values.items()}
+        named = {f"TASKFLEET_API_{name.upper()}": value for name, value in values.items()}
+        return {**named, **self.options.variables}
 
     def client(self, replica: int = 0, **options: Any) -> httpx.Client:
         """A client of one replica, closed with the stack."""

@@ -12,9 +12,11 @@ COMPLETED = {"status": "completed", "result": "Запрос выполнен у�
 PENDING = {"status": "pending", "message": "Пока не можем обработать ваш запрос, попробуйте позже"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def queue(site: Site) -> str:
-    return site.serve("001-delay")
+@pytest.fixture(autouse=True)
+def queue(request: pytest.FixtureRequest) -> None:
+    """A worker on the main site; the tests on the other stacks do without it."""
+    if "other_site" not in request.fixturenames:
+        request.getfixturevalue("site").serve("001-delay")
 
 
 def post(site: Site, delay: float) -> tuple[dict[str, Any], float]:

@@ -7,9 +7,11 @@ from tests.support.site import Site
 from tests.support.waiting import eventually_sync
 
 
-@pytest.fixture(scope="module", autouse=True)
-def queue(site: Site) -> str:
-    return site.serve("003-crud")
+@pytest.fixture(autouse=True)
+def queue(request: pytest.FixtureRequest) -> None:
+    """A worker on the main site; the tests on the other stacks do without it."""
+    if "other_site" not in request.fixturenames:
+        request.getfixturevalue("site").serve("003-crud")
 
 
 def create(site: Site, name: str) -> dict[str, Any]:

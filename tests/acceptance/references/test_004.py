@@ -12,9 +12,11 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 SAMPLE = {"title": "Sample Task", "description": "Process something", "metadata": {"priority": "high"}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def queue(site: Site) -> str:
-    return site.serve("004-async-task-queue")
+@pytest.fixture(autouse=True)
+def queue(request: pytest.FixtureRequest) -> None:
+    """A worker on the main site; the tests on the other stacks do without it."""
+    if "other_site" not in request.fixturenames:
+        request.getfixturevalue("site").serve("004-async-task-queue")
 
 
 def create(site: Site, **fields: Any) -> str:
