@@ -3,7 +3,11 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from taskfleet_api.tasks.schemas import OBJECT_SCHEMA, WITHOUT_NUL
 
 __all__ = ["CLEAN_TEXT", "CleanObject"]
 
@@ -42,6 +46,17 @@ def check_json(value: Any, depth: int = 0) -> Any:
     return value
 
 
-# Put last into an Annotated type, so that lengths are checked before.
-CLEAN_TEXT = AfterValidator(check_text)
-CleanObject = Annotated[dict[str, Any], AfterValidator(check_json)]
+class CleanText:
+    """Checks a text, and says in JSON Schema as much as that can say. Put last, so that lengths are checked before."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The text's own rules, then ours."""
+        return core_schema.no_info_after_validator_function(check_text, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As the framework would write it, with the pattern."""
+        return {**handler(schema), "pattern": WITHOUT_NUL}
+
+
+CLEAN_TEXT = CleanText()
+CleanObject = Annotated[dict[str, Any], AfterValidator(check_json), WithJsonSchema(OBJECT_SCHEMA)]

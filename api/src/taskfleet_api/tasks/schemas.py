@@ -20,6 +20,8 @@ from taskfleet_core.states import TaskState
 
 __all__ = [
     "JSON_VALUE_SCHEMA",
+    "OBJECT_SCHEMA",
+    "WITHOUT_NUL",
     "BatchAnswer",
     "BatchItem",
     "RetryRules",
