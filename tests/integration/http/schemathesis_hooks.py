@@ -1,13 +1,9 @@
-"""Loaded by the schemathesis process: formats that only this API knows, and a queue that exists."""
+"""Loaded by the schemathesis process: sends what is valid to a queue that exists."""
 
 import schemathesis
-from hypothesis import strategies as st
+import schemathesis_formats  # noqa: F401 - registers the formats
 
 QUEUE = "jobs"
-
-# A name that exists and a way to write times: whether a text is one of them cannot be said in JSON Schema.
-schemathesis.openapi.format("cron", st.sampled_from(["* * * * *", "*/5 0-6 1,15 * MON-FRI", "30 0 6 * * *"]))
-schemathesis.openapi.format("time-zone", st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]))
 
 
 @schemathesis.hook
