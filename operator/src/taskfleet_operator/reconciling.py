@@ -1,5 +1,6 @@
 """One reconcile: observe -> decide -> apply. Level, not edge: it repairs whatever differs, whatever woke it up."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,7 @@ class Reconciler:
     index: QueueIndex = field(default_factory=QueueIndex)
     reconciled: int = 0
     _states: dict[str, _State] = field(default_factory=dict)
+    _injecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def queues(self) -> dict[str, Manifest]:
@@ -267,16 +269,23 @@ class Reconciler:
     # -- writes beside the plan ------------------------------------------------------------------------------------
 
     async def _ensure_injection(self, queue: TaskQueue) -> None:
-        namespace = queue.metadata.namespace
-        present = self.watchers["ConfigMap"].get(namespace, self.injection.name)
-        owners = present["metadata"].get("ownerReferences", []) if present else []
-        if any(owner["uid"] == queue.metadata.uid for owner in owners):
+        if self._is_injection_owner(queue):
             return
-        # All TaskQueues of the namespace at once: one write for a thousand, and none takes another's reference away.
-        users = [entry.queue for entry in self.index.iterate_valid() if entry.queue is not None]
-        users = sorted((user for user in users if user.metadata.namespace == namespace), key=lambda user: user.name)
-        manifest = self.injection.build(namespace, [build_owner(user) for user in users])
-        self.watchers["ConfigMap"].put(await self.kube.apply(manifest))
+        # One at a time: at the start all workers would send the same thousand owners, and each such write is dear.
+        async with self._injecting:
+            if self._is_injection_owner(queue):
+                return
+            namespace = queue.metadata.namespace
+            # All TaskQueues of the namespace at once: no second write, and none takes another's reference away.
+            users = [entry.queue for entry in self.index.iterate_valid() if entry.queue is not None]
+            users = sorted((user for user in users if user.metadata.namespace == namespace), key=lambda user: user.name)
+            manifest = self.injection.build(namespace, [build_owner(user) for user in users])
+            self.watchers["ConfigMap"].put(await self.kube.apply(manifest))
+
+    def _is_injection_owner(self, queue: TaskQueue) -> bool:
+        present = self.watchers["ConfigMap"].get(queue.metadata.namespace, self.injection.name)
+        owners = present["metadata"].get("ownerReferences", ()) if present else ()
+        return any(owner["uid"] == queue.metadata.uid for owner in owners)
 
     async def _report_invalid(self, raw: Manifest, error: ValidationError) -> None:
         wanted = {ConditionType.READY: ("False", Reason.INVALID_SPEC, explain_invalid(error))}
