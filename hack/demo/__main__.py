@@ -105,7 +105,8 @@ def ensure_queue(client: Client) -> None:
     while time.monotonic() < deadline:
         status = fetch_status()
         known = any(queue.name == QUEUE for queue in client.queues())
-        if known and status.get("conditions") and not status.get("replicas") and count_done(client) == TASKS:
+        ready = {item["status"] for item in status.get("conditions", []) if item["type"] == "Ready"}
+        if known and ready == {"True"} and not status.get("replicas") and count_done(client) == TASKS:
             return
         time.sleep(0.3)
     raise SystemExit(f"the operator did not take the TaskQueue up: kubectl describe taskqueue {QUEUE}")
