@@ -352,6 +352,8 @@ def running_cluster(**values: Any) -> Iterator[Cluster]:
         yield made
     finally:
         made.close()
+        with contextlib.suppress(CommandError, subprocess.TimeoutExpired):  # roles for users are the cluster's
+            made.helm("uninstall", RELEASE, "--ignore-not-found")
         with contextlib.suppress(CommandError):
             run(["kubectl", "delete", "namespace", made.namespace, "--wait=false"], environment)
 
