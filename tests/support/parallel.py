@@ -34,6 +34,8 @@ GROUPS = (
 )
 # A busy neighbour would break what these promise, or the other way round.
 ALONE = re.compile(r"tests/(kill|cluster)/")
+# They run etcd, kube-apiserver or helm, which are built once.
+KUBERNETES = re.compile(r"tests/(controlplane|chart|dashboards)/")
 STACKS = ("stack", "site", "other_site", "served", "control_plane")
 SERVERS = (*STACKS, "rabbitmq43", "rabbitmq310", "valkey", "postgresql", "mariadb")
 _running: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
@@ -50,6 +52,7 @@ def group_of(nodeid: str) -> tuple[int, str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", "alone: kills or measures; run by itself, after the tests that bear company")
+    config.addinivalue_line("markers", "kubernetes: needs the built binaries of Kubernetes")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if ALONE.search(item.nodeid):
             item.add_marker("alone")
+        if KUBERNETES.search(item.nodeid):
+            item.add_marker("kubernetes")
     items.sort(key=lambda item: group_of(item.nodeid)[0])
 
 

@@ -5,12 +5,12 @@ import contextlib
 import re
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive, Scope
 
 from taskfleet_api.problems import BodyTimeoutError, PayloadTooLargeError, UnsupportedMediaTypeError
 from taskfleet_core.errors import FieldError, InvalidInputError
 
-__all__ = ["check_content", "parse_idempotency_key", "parse_wait", "read_body"]
+__all__ = ["IncomingBody", "check_content", "has_body", "parse_idempotency_key", "parse_wait", "read_body"]
 
 JSON_TYPES = frozenset({"application/json"})
 NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -81,11 +81,42 @@ async def _receive_all(receive: Receive, limit_bytes: int) -> bytes | None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _discard(receive: Receive) -> None:
+class IncomingBody:
+    """A request's `receive` that knows what of the body was never read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """The next message."""
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        self._ended = self._ended or message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def discard_rest(self) -> None:
+        """Throw the rest away, within bounds: the server closes a connection whose request was not read, and the
+        client's next request on it would fail.
+        """
+        if not self._ended:
+            await _discard(self.receive, DISCARD_BYTES - self._size)
+
+
+def has_body(scope: Scope) -> bool:
+    """Whether the request announces a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
+
+
+async def _discard(receive: Receive, most_bytes: int = DISCARD_BYTES) -> None:
     size = 0
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):
-            while size < DISCARD_BYTES:
+            while size < most_bytes:
                 message = await receive()
                 size += len(message.get("body", b""))
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):

@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taskfleet_api.bodies import IncomingBody, has_body
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem
 from taskfleet_api.telemetry import counter, histogram
 
@@ -32,14 +33,18 @@ class Instrumentation:
         started = time.perf_counter()
         status = 0
 
+        body = IncomingBody(receive) if has_body(scope) else None
+
         async def note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if body is not None:
+                    await body.discard_rest()
             await send(message)
 
         try:
-            await self._app(scope, receive, note_status)
+            await self._app(scope, body.receive if body else receive, note_status)
         except ClientDisconnect:
             status = status or 499
         except Exception:

@@ -126,6 +126,15 @@ def test_hostile_bodies_harm_nothing_where_none_is_read(client: httpx.Client, na
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_body_that_nobody_reads_does_not_end_the_connection(client: httpx.Client) -> None:
+    ports = set()
+    for _ in range(10):
+        answer = client.post(f"{URL}/x:retry", content=b"x" * 1_000_000, headers=JSON)
+        assert answer.status_code == 404
+        ports.add(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
+    assert len(ports) == 1
+
+
 def test_a_chunked_body_is_bounded_too(client: httpx.Client) -> None:
     answer = client.post(URL, content=(b"x" * 100_000 for _ in range(50)), headers=JSON)
     assert answer.status_code == 413

@@ -101,14 +101,15 @@ class Tasks:
         return await self.get(task_id)
 
     async def _record_live_end(self, task_id: UUID) -> bool:
-        """Record a final state that readers see already, ahead of the recorder; False when there is none."""
+        """See to it that a final state that readers see already is recorded; False when there is none."""
         try:
             live = (await self._live.fetch_states([str(task_id)])).get(str(task_id))
         except StoreUnavailableError:
             return False
         if live is None or live.event is None or not TaskState(live.event["state"]).is_final:
             return False
-        return bool((await self._records.apply_events([live.event])).applied)
+        await self._records.apply_events([live.event])  # nothing is applied when the recorder came first
+        return True
 
     async def start_attempts(self, ids: Sequence[UUID]) -> Sequence[TaskRecord]:
         """Start the next attempt of those that ended badly, and say so to their readers."""
