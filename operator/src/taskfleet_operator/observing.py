@@ -86,10 +86,15 @@ def _explain_exit(ended: Manifest) -> str | None:
     return f"exit code {code}: {last}" if last else f"exit code {code}"
 
 
-def explain_problem(problem: ReadProblem | None, where: str) -> tuple[Reason, str]:
-    """Why there are no figures and what mends it; `where` is where the credentials are corrected."""
+def explain_problem(problem: ReadProblem | None, where: str, *, is_new: bool = False) -> tuple[Reason, str]:
+    """Why there are no figures and what mends it; `where` is where the credentials are corrected.
+
+    Of a new queue the broker has no figures yet.
+    """
     if problem is None:
         return Reason.STATISTICS_PENDING, "the broker has not been read yet"
+    if problem.kind is Trouble.MISSING and is_new:
+        return Reason.STATISTICS_PENDING, "the broker has no figures of the new queue yet"
     held = "replicas are held"
     if problem.kind is Trouble.REFUSED:
         return Reason.BROKER_CREDENTIALS_REFUSED, f"{problem.detail}: correct user and password in {where}; {held}"

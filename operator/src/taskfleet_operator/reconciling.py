@@ -213,7 +213,7 @@ class Reconciler:
         access = resolution.access
         topology = self.keeper.get(access, queue.queue_name) if access is not None else QueueState()
         statistics = None if topology.is_refused else numbers.statistics
-        reason, text = explain_problem(numbers.problem, resolution.where)
+        reason, text = explain_problem(numbers.problem, resolution.where, is_new=topology.is_new(time.monotonic()))
         if topology.is_refused:
             # Workers could not log in either, whatever the metrics, which ask for no password, go on to tell.
             reason = Reason.BROKER_CREDENTIALS_REFUSED

@@ -25,6 +25,8 @@ MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
 GATHER_SECONDS = 0.05  # TaskQueues that are applied together are declared together
 # A queue that the broker did not know is declared again once in this time, whatever the poller says meanwhile.
 REPEAT_SECONDS = 3.0
+# A broker tells figures of a new queue with a delay: about a second, five with RabbitMQ's default intervals.
+NEW_SECONDS = 10.0
 
 _log = structlog.get_logger()
 
@@ -37,6 +39,11 @@ class QueueState:
     error: str | None = None
     is_refused: bool = False  # the error is one of credentials
     degradations: tuple[str, ...] = ()
+    since: float = field(default=0.0, compare=False)  # monotonic time of the first declaration
+
+    def is_new(self, now: float) -> bool:
+        """Whether figures cannot be there yet: still to be declared, or declared a moment ago."""
+        return now - self.since < NEW_SECONDS if self.is_ready else self.error is None
 
 
 @dataclass
@@ -176,13 +183,16 @@ class TopologyKeeper:
         if lane.wanted.get(spec.name) != spec:
             return  # changed or dropped meanwhile: its turn comes again
         lane.done_at[spec.name] = time.monotonic()
+        before = lane.states.get(spec.name, QueueState())
         if isinstance(outcome, TaskfleetError):
-            was_ready = lane.states.get(spec.name, QueueState()).is_ready
-            state = QueueState(was_ready, str(outcome), isinstance(outcome, LoginRefusedError))
+            state = replace(
+                before, error=str(outcome), is_refused=isinstance(outcome, LoginRefusedError), degradations=()
+            )
             if not isinstance(outcome, LoginRefusedError):
                 _log.warning("topology.queue_failed", queue=spec.name, error=str(outcome))
         else:
-            state = QueueState(True, degradations=tuple(item.detail for item in outcome))
+            since = before.since if before.is_ready else time.monotonic()
+            state = QueueState(True, degradations=tuple(item.detail for item in outcome), since=since)
         self._put(broker, lane, spec.name, state)
 
     def _fail(self, broker: BrokerAccess, lane: _Lane, error: Exception) -> None:

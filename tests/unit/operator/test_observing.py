@@ -7,6 +7,7 @@ import pytest
 from taskfleet_core.statistics import ReadProblem, Trouble
 from taskfleet_operator.conditions import find_unhealthy
 from taskfleet_operator.observing import build_pod_facts, explain_problem
+from taskfleet_operator.topology_keeping import QueueState
 
 REFUSED = (
     "taskfleet: this app cannot run as a Taskfleet worker: the image has Celery 5.4.0; install Celery 5.5 or newer"
@@ -100,3 +101,22 @@ def test_why_figures_are_unknown_is_told_apart(problem: ReadProblem | None, reas
     found = explain_problem(problem, "Secret x")
     assert str(found[0]) == reason
     assert words in found[1]
+
+
+def test_a_new_queue_without_figures_is_no_alarm() -> None:
+    reason, text = explain_problem(ReadProblem(Trouble.MISSING, "no queue"), "Secret x", is_new=True)
+    assert str(reason) == "StatisticsPending"
+    assert "new queue" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        pytest.param(QueueState(), True, id="to be declared"),
+        pytest.param(QueueState(error="refused"), False, id="could not be declared"),
+        pytest.param(QueueState(is_ready=True, since=95.0), True, id="declared a moment ago"),
+        pytest.param(QueueState(is_ready=True, since=5.0), False, id="declared long ago"),
+    ],
+)
+def test_a_queue_is_new_until_its_figures_must_be_there(state: QueueState, expected: bool) -> None:
+    assert state.is_new(100.0) is expected
