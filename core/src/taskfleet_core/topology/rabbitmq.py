@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -90,6 +91,9 @@ class RabbitTopology:
                 else:
                     batch.settle(spec, found)
             extra = min(LANES, len(batch.due) // SPECS_PER_LANE)
+            # RabbitMQ looks at every queue when a policy changes: policies first, while the queues are not there.
+            waiting = deque(() if batch.silence else batch.due)
+            await asyncio.gather(*(self._drain_policies(batch, waiting) for _ in range(1 + extra)))
             await asyncio.gather(self._drain(session, batch), *(self._open_lane(batch) for _ in range(extra)))
         return batch.outcomes
 
@@ -140,11 +144,18 @@ class RabbitTopology:
         except BrokerUnavailableError:
             return  # the first lane goes on, or fails with the reason
 
+    async def _drain_policies(self, batch: _Batch, waiting: deque[QueueSpec]) -> None:
+        while waiting:
+            spec = waiting.popleft()
+            with contextlib.suppress(TaskfleetError):  # tried again, and told, when the queue is declared
+                batch.rules[spec.name] = await self._ensure_policies(spec)
+
     async def _drain(self, session: AmqpSession, batch: _Batch) -> None:
         while batch.due:
             spec = batch.due.popleft()
+            rules = [_explain_silence(spec.name, batch.silence)] if batch.silence else batch.rules.get(spec.name)
             try:
-                batch.settle(spec, await self._ensure(session, spec, batch.silence))
+                batch.settle(spec, await self._ensure(session, spec, rules))
             except TaskfleetError as error:
                 batch.settle(spec, error)
                 while session.lost.done() and batch.due:
@@ -152,21 +163,24 @@ class RabbitTopology:
 
     # -- one queue -------------------------------------------------------------------------------------------------
 
-    async def _ensure(self, session: AmqpSession, spec: QueueSpec, silence: str | None = None) -> list[Degradation]:
-        """The dead-letter queue comes first and the policy next, so that no message falls between.
+    async def _ensure(
+        self, session: AmqpSession, spec: QueueSpec, rules: list[Degradation] | None = None
+    ) -> list[Degradation]:
+        """Policies and the dead-letter queue come before the queue, so that no message falls between.
 
-        `silence` says why the management API need not be asked.
+        `rules` are the degradations of policies that were dealt with already.
         """
+        if rules is None:
+            rules = await self._ensure_policies(spec)
         if spec.dead_letter:
             await self._declare(session, wire.dead_queue(spec.name))
-        if silence is None:
-            if spec.dead_letter:
-                await self._keep_dead_letters(spec.name)
-            degradations = await self._ensure_policy(spec)
-        else:
-            degradations = [_explain_silence(spec.name, silence)]
         await self._declare(session, spec.name)
-        return degradations + _missing_features(spec.name, self._version)
+        return rules + _missing_features(spec.name, self._version)
+
+    async def _ensure_policies(self, spec: QueueSpec) -> list[Degradation]:
+        if spec.dead_letter:
+            await self._keep_dead_letters(spec.name)
+        return await self._ensure_policy(spec)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[AmqpSession]:
@@ -244,6 +258,7 @@ class _Batch:
     def __init__(self, tell: Tell) -> None:
         self.due: deque[QueueSpec] = deque()
         self.outcomes: dict[str, Outcome] = {}
+        self.rules: dict[str, list[Degradation]] = {}  # of queues whose policies stand
         self.silence: str | None = None
         self._tell = tell
 
