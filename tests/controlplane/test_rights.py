@@ -89,7 +89,12 @@ def test_one_namespace_uses_all_its_rights_and_no_more(control_plane: ControlPla
     rules, lease_rules = render_rules("namespace")
     granted = list_rights(rules) | list_rights(lease_rules)
     account = f"system:serviceaccount:{namespace}:operator"
-    mine = [entry for entry in control_plane.read_audit(namespace) if entry["user"]["username"] == account]
+
+    def read() -> list[dict[str, Any]]:
+        return [entry for entry in control_plane.read_audit(namespace) if entry["user"]["username"] == account]
+
+    eventually_sync(lambda: ("coordination.k8s.io", "leases", "update") in list_uses(read()), SECONDS)  # it is renewed
+    mine = read()
     assert [e for e in mine if e.get("responseStatus", {}).get("code") == 403] == []
     uses = list_uses(mine)
     # Server-side apply that creates is audited as `patch`, and Kubernetes asks for `create` as well.
