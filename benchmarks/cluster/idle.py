@@ -29,7 +29,8 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
     eventually_sync(lambda: _count_ready(cluster) >= QUEUES, SETTLE_SECONDS, 2)
     say(f"{QUEUES} TaskQueues are taken up after {time.monotonic() - began:.0f} s")
     eventually_sync(lambda: cluster.api.request("GET", f"/queues/{names[-1]}").status_code == 200, SETTLE_SECONDS, 1)
-    requests, cpu, memory = [], [], []
+    requests, everybody, cpu, memory = [], [], [], []
+    (operator,) = cluster.find("pods", "app.kubernetes.io/component=operator")
     (broker,) = cluster.find("pods", "app.kubernetes.io/component=rabbitmq")
     _wait_calm(cluster)
     for _ in range(rounds):
@@ -38,15 +39,19 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
             time.sleep(WINDOW_SECONDS)  # the measured window itself
         after = _read_process(cluster)
         seconds = after["at"] - before["at"]
-        requests.append(counts.requests / WINDOW_SECONDS)
+        requests.append(counts.by_sender[operator["status"]["podIP"]] / WINDOW_SECONDS)
+        everybody.append(counts.requests / WINDOW_SECONDS)
         cpu.append((after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]) / seconds * 100)
         memory.append(after["process_resident_memory_bytes"] / 2**20)
-        say(f"idle: {requests[-1]:.2f} HTTP requests/s at the broker, CPU {cpu[-1]:.1f} %, RSS {memory[-1]:.0f} MiB")
+        say(
+            f"idle: {requests[-1]:.2f} of {everybody[-1]:.2f} HTTP requests/s at the broker, CPU {cpu[-1]:.1f} %, RSS {memory[-1]:.0f} MiB"
+        )
     bursts = [measure_burst(cluster, names[QUEUES // 2], tasks=20) for _ in range(rounds)]
     cluster.kubectl("delete", "taskqueue", *names, "--wait=false")
     what = f"{QUEUES} idle TaskQueues"
     return [
-        Figure(f"{what}: HTTP requests to the broker", "1/s", requests, at_most=2, digits=2, note="all callers"),
+        Figure(f"{what}: the operator's HTTP requests to the broker", "1/s", requests, at_most=2, digits=2),
+        Figure("... with those of one API replica", "1/s", everybody, digits=2),
         Figure(f"{what}: operator's CPU", "% of a core", cpu, at_most=5, digits=1),
         Figure(f"{what}: operator's memory (RSS)", "MiB", memory, at_most=200),
         Figure(

@@ -1,15 +1,16 @@
-"""Counts HTTP requests that reach a pod by looking at the packets on the node's bridge: nothing is in their way."""
+"""Counts HTTP requests that reach a pod by looking at the packets on its link: nothing is in their way."""
 
 import contextlib
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Counts", "counting_requests"]
 
-BRIDGE = "cni0"
+POD_LINKS = "veth"  # what leaves on one of them arrives in a pod; pod to pod it never shows on the bridge itself
 METHODS = (b"GET ", b"POST", b"PUT ", b"DELE", b"HEAD")
 ETHERNET_BYTES = 14
 TCP = 6
@@ -17,9 +18,10 @@ TCP = 6
 
 @dataclass
 class Counts:
-    """Requests so far."""
+    """Requests so far: all of them, and by the sender's address."""
 
     requests: int = 0
+    by_sender: Counter[str] = field(default_factory=Counter)
 
 
 def is_request(frame: bytes, address: bytes, ports: set[int]) -> bool:
@@ -41,16 +43,16 @@ def counting_requests(address: str, ports: set[int]) -> Iterator[Counts]:
     stop = threading.Event()
     wanted = socket.inet_aton(address)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003)) as packets:
-        packets.bind((BRIDGE, 0))
         packets.settimeout(0.5)
 
         def read() -> None:
             while not stop.is_set():
                 with contextlib.suppress(TimeoutError):
                     frame, origin = packets.recvfrom(65535)
-                    # Outgoing on the bridge: towards the pod, after the Service's address was replaced by the pod's.
-                    if origin[2] == socket.PACKET_OUTGOING and is_request(frame, wanted, ports):
+                    arrives = origin[2] == socket.PACKET_OUTGOING and origin[0].startswith(POD_LINKS)
+                    if arrives and is_request(frame, wanted, ports):
                         counts.requests += 1
+                        counts.by_sender[socket.inet_ntoa(frame[ETHERNET_BYTES + 12 : ETHERNET_BYTES + 16])] += 1
 
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
