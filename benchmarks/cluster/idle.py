@@ -43,9 +43,8 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
         everybody.append(counts.requests / WINDOW_SECONDS)
         cpu.append((after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]) / seconds * 100)
         memory.append(after["process_resident_memory_bytes"] / 2**20)
-        say(
-            f"idle: {requests[-1]:.2f} of {everybody[-1]:.2f} HTTP requests/s at the broker, CPU {cpu[-1]:.1f} %, RSS {memory[-1]:.0f} MiB"
-        )
+        rates = f"{requests[-1]:.2f} of {everybody[-1]:.2f} HTTP requests/s at the broker"
+        say(f"idle: {rates}, CPU {cpu[-1]:.1f} %, RSS {memory[-1]:.0f} MiB")
     bursts = [measure_burst(cluster, names[QUEUES // 2], tasks=20) for _ in range(rounds)]
     cluster.kubectl("delete", "taskqueue", *names, "--wait=false")
     what = f"{QUEUES} idle TaskQueues"
