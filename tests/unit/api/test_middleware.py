@@ -51,6 +51,7 @@ async def test_an_error_that_nobody_caught_is_a_problem_without_its_text() -> No
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Instrumentation(app)({"type": "http", "method": "GET", "path": "/x"}, None, send)  # type: ignore[arg-type]
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+    await Instrumentation(app)(scope, None, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 500
     assert "secret" not in json.dumps(json.loads(sent[1]["body"]))
