@@ -115,12 +115,15 @@ def test_flower_sees_tasks_through_events(busy: Bench) -> None:
         receiver.on_consume_ready = lambda *_, **__: ready.set()
         listener = threading.Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
         listener.start()
-        assert ready.wait(SECONDS)
-        busy.app.control.enable_events()
-        task_id = busy.send("add", 1, 1)
-        assert eventually_sync(lambda: getattr(state.tasks.get(task_id), "state", "") == "SUCCESS", SECONDS)
-        receiver.should_stop = True
-        listener.join(SECONDS)
+        try:
+            assert ready.wait(SECONDS)
+            # Answered: a task that is faster than the command would send no events.
+            assert busy.app.control.broadcast("enable_events", reply=True, timeout=SECONDS, limit=1)
+            task_id = busy.send("add", 1, 1)
+            assert eventually_sync(lambda: getattr(state.tasks.get(task_id), "state", "") == "SUCCESS", SECONDS)
+        finally:
+            receiver.should_stop = True
+            listener.join(SECONDS)
 
 
 def test_tasks_may_send_to_queues_nobody_declared(busy: Bench) -> None:
