@@ -24,7 +24,7 @@ test: check services ## everything that CI runs: checks, then all tests
 	@hack/run-tests
 
 unit: bootstrap ## the inner loop: no server, seconds
-	$(BIN)/pytest -q tests/unit
+	$(BIN)/pytest -q -n 2 tests/unit
 
 check: bootstrap ## formatter, linter, strict types, import contracts, generated files, spelling
 	$(BIN)/ruff format --check .

@@ -30,7 +30,8 @@ GROUPS = (
     (r"integration/http/", "http"),
     (r"(chart|dashboards)/", "chart"),
     (r"integration/live/", "live"),
-    (r"", "unit"),
+    (r"unit/([a-z]+/test_\w+)", ""),
+    (r"", "rest"),
 )
 # A busy neighbour would break what these promise, or the other way round.
 ALONE = re.compile(r"tests/(kill|cluster)/")
