@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-__all__ = ["BrokerAddress", "is_amqp_url", "is_redis_url", "parse_amqp_url", "redact_url"]
+__all__ = ["BrokerAddress", "is_amqp_url", "is_redis_url", "parse_amqp_url", "redact_url", "split_http_login"]
 
 AMQP_SCHEMES = {"amqp": False, "amqps": True, "pyamqp": False, "pyamqps": True}
 REDIS_SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
@@ -27,12 +27,16 @@ class BrokerAddress:
         return f"{self.host}:{self.port}"
 
     @property
+    def url_host(self) -> str:
+        """The host as it stands in a URL."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def url(self) -> str:
         """The URL again, credentials included: never log it."""
         scheme = "amqps" if self.tls else "amqp"
         login = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{login}@{host}:{self.port}/{quote(self.virtual_host, safe='')}"
+        return f"{scheme}://{login}@{self.url_host}:{self.port}/{quote(self.virtual_host, safe='')}"
 
 
 def _scheme(url: str) -> str:
@@ -75,6 +79,14 @@ def _parse_one(url: str) -> BrokerAddress:
         virtual_host=unquote(parts.path[1:]) or "/",
         options=dict(parse_qsl(parts.query)),
     )
+
+
+def split_http_login(url: str, address: BrokerAddress) -> tuple[str, tuple[str, str]]:
+    """The base of a broker's HTTP API without credentials, and the login: the URL's own, else the AMQP address's."""
+    parts = urlsplit(url)
+    user = unquote(parts.username) if parts.username else address.user
+    password = unquote(parts.password) if parts.password else address.password
+    return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path.rstrip('/')}", (user, password)
 
 
 def redact_url(url: str) -> str:

@@ -103,8 +103,9 @@ async def sweep_deleted(
             _log.warning("taskqueues.not_listed", error=str(error))
             continue
         present = {item["uid"] for item in listed}
+        now = reconciler.queues  # put together anew at each look
         for key, uid in known.items():
-            current = reconciler.queues.get(key)
+            current = now.get(key)
             if uid not in present and current is not None and current["metadata"]["uid"] == uid:
                 for rival in reconciler.forget(key):
                     enqueue(rival)

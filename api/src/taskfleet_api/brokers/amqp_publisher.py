@@ -14,7 +14,7 @@ from taskfleet_api.brokers.amqp_connection import PublishingSession
 from taskfleet_api.brokers.amqp_frames import marshal_message
 from taskfleet_api.brokers.confirms import Window
 from taskfleet_api.brokers.messages import Message
-from taskfleet_api.brokers.publishing import FailureKind, PublishFailure
+from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, FailureKind, PublishFailure
 from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.amqp import connect_amqp
 from taskfleet_core.errors import BrokerUnavailableError
@@ -36,7 +36,7 @@ class AmqpPublisher:
         self,
         addresses: Sequence[BrokerAddress],
         *,
-        window: int = 2048,
+        window: int = DEFAULT_WINDOW,
         timeout_seconds: float = 10.0,
         connect_timeout_seconds: float = 5.0,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from taskfleet_api.brokers.amqp_publisher import AmqpPublisher
 from taskfleet_api.brokers.dead_letters import DeadLetters, NoDeadLetters
-from taskfleet_api.brokers.publishing import Publisher
+from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, Publisher
 from taskfleet_api.brokers.rabbitmq_dead_letters import RabbitDeadLetters
 from taskfleet_api.brokers.redis_publisher import RedisPublisher
 from taskfleet_core.addresses import is_amqp_url, is_redis_url, parse_amqp_url
@@ -13,7 +13,7 @@ _UNKNOWN_SCHEME = "the broker URL begins with none of amqp://, amqps://, redis:/
 
 
 def open_publisher(
-    url: str, *, window: int = 2048, timeout_seconds: float = 10.0, connect_timeout_seconds: float = 5.0
+    url: str, *, window: int = DEFAULT_WINDOW, timeout_seconds: float = 10.0, connect_timeout_seconds: float = 5.0
 ) -> Publisher:
     """A publisher for `amqp(s)://` or `redis(s)://`; call `start()`. `window` bounds the messages in flight."""
     if is_amqp_url(url):

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
-from taskfleet_api.brokers.publishing import FailureKind, PublishFailure
+from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, FailureKind, PublishFailure
 from taskfleet_core.addresses import redact_url
 from taskfleet_core.statistics.redis import PRIORITY_STEPS, build_priority_key
 
@@ -78,7 +78,7 @@ class RedisPublisher:
         self,
         url: str,
         *,
-        window: int = 2048,
+        window: int = DEFAULT_WINDOW,
         timeout_seconds: float = 10.0,
         connect_timeout_seconds: float = 5.0,
     ) -> None:

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.addresses import BrokerAddress, split_http_login
 from taskfleet_core.statistics.model import QueueStatistics, ReadProblem, Trouble
 from taskfleet_core.statistics.rabbitmq_nodes import Node, NodeFinder
 
@@ -29,10 +29,6 @@ _COUNTING_MARK = "info"
 _LINE = re.compile(rf"^{_PREFIX}(\w+)\{{(.*)\}} ([0-9.eE+-]+)$", re.MULTILINE)
 _QUEUE_LABEL = re.compile(r'(?:^|,)queue="((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(r"\\(.)")
-
-
-def _host(address: BrokerAddress) -> str:
-    return f"[{address.host}]" if ":" in address.host else address.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +99,7 @@ class DetailedMetrics:
     """`/metrics/detailed`, one request per node."""
 
     def __init__(self, client: httpx.AsyncClient, addresses: Sequence[BrokerAddress], url: str | None) -> None:
-        urls = url.split(",") if url else [f"http://{_host(address)}:15692" for address in addresses]
+        urls = url.split(",") if url else [f"http://{address.url_host}:15692" for address in addresses]
         query = "&".join(f"family={family}" for family in _FAMILIES)
         vhost = quote(addresses[0].virtual_host, safe="")
         self.problem: ReadProblem | None = None
@@ -150,14 +146,10 @@ class ManagementQueues:
     is_complete = True
 
     def __init__(self, client: httpx.AsyncClient, address: BrokerAddress, url: str | None) -> None:
-        parts = urlsplit(url or f"http://{_host(address)}:15672")
-        user = unquote(parts.username) if parts.username else address.user
-        password = unquote(parts.password) if parts.password else address.password
         columns = "name,messages_ready,messages_unacknowledged,consumers,message_stats.publish,message_stats.ack"
         self.problem: ReadProblem | None = None
         self._client = client
-        self._auth = (user, password)
-        self._base = f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path.rstrip('/')}"
+        self._base, self._auth = split_http_login(url or f"http://{address.url_host}:15672", address)
         self._url = f"{self._base}/api/queues/{quote(address.virtual_host, safe='')}?columns={columns}"
 
     async def fetch(self, queues: Sequence[str]) -> dict[str, QueueStatistics] | None:

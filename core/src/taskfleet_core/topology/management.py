@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
-from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.addresses import BrokerAddress, split_http_login
 from taskfleet_core.errors import BrokerUnavailableError
 
 __all__ = ["Management", "PolicyRefusedError", "Survey", "guess_management_url"]
@@ -32,25 +32,17 @@ class Survey:
 
 def guess_management_url(address: BrokerAddress) -> str:
     """Where the management API usually is."""
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"https://{host}:15671" if address.tls else f"http://{host}:15672"
+    return f"https://{address.url_host}:15671" if address.tls else f"http://{address.url_host}:15672"
 
 
 class Management:
     """Credentials come from the URL, else from the AMQP address."""
 
     def __init__(self, url: str, address: BrokerAddress, *, timeout_seconds: float = 5.0) -> None:
-        parts = urlsplit(url)
-        user = unquote(parts.username) if parts.username else address.user
-        password = unquote(parts.password) if parts.password else address.password
-        netloc = parts.netloc.rsplit("@", 1)[-1]
-        self.label = netloc
+        base, login = split_http_login(url, address)
+        self.label = urlsplit(base).netloc
         self._virtual_host = quote(address.virtual_host, safe="")
-        self._client = httpx.AsyncClient(
-            base_url=f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}",
-            auth=(user, password),
-            timeout=timeout_seconds,
-        )
+        self._client = httpx.AsyncClient(base_url=base, auth=login, timeout=timeout_seconds)
 
     async def fetch_survey(self) -> Survey:
         """All queues and policies of the virtual host. Raises BrokerUnavailableError."""

@@ -7,7 +7,6 @@ import contextlib
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 from pamqp import commands
@@ -182,7 +181,7 @@ class RabbitTopology:
             await self._keep_dead_letters(spec.name)
         return await self._ensure_policy(spec)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[AmqpSession]:
         session = await self._connect()
         if session.server_version != self._version:
