@@ -48,6 +48,8 @@ def test_workers_come_with_the_first_task_and_go_after_the_last(up: Up) -> None:
     ids = up.submit("jobs.steps", 24, seconds=1.5)
     eventually_sync(lambda: "-> 3'" in up.log.read_text(), 20)
     up.wait_running(ids[0])
+    # The API hears of the workers, and each few seconds of the tasks that they know.
+    eventually_sync(lambda: bool(up.workers() and up.get("/queues/jobs/tasks")["items"]), 20)
     up.run("submit", "jobs", "jobs.ad", code=2)  # workers live and do not know it
     done = json.loads(up.run("wait", *ids, "--timeout", "90", "-o", "json"))
     assert [task["state"] for task in done] == ["succeeded"] * 24

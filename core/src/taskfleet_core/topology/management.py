@@ -17,6 +17,9 @@ POLICY_PRIORITY = 100
 # Neither statistics nor totals: the cheap form, which also 3.x knows.
 QUEUE_QUERY = "disable_stats=true&enable_queue_totals=false&columns=name,type,policy"
 
+# RabbitMQ ends connections on which nothing was asked for five seconds.
+KEEPALIVE_SECONDS = 4.0
+
 
 class PolicyRefusedError(Exception):
     """The broker knows a policy key not, or not this value; the text is RabbitMQ's."""
@@ -42,7 +45,9 @@ class Management:
         base, login = split_http_login(url, address)
         self.label = urlsplit(base).netloc
         self._virtual_host = quote(address.virtual_host, safe="")
-        self._client = httpx.AsyncClient(base_url=base, auth=login, timeout=timeout_seconds)
+        self._client = httpx.AsyncClient(
+            base_url=base, auth=login, timeout=timeout_seconds, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS)
+        )
 
     async def fetch_survey(self) -> Survey:
         """All queues and policies of the virtual host. Raises BrokerUnavailableError."""
@@ -92,7 +97,11 @@ class Management:
 
     async def _request(self, method: str, path: str, body: Any) -> httpx.Response:
         try:
-            return await self._client.request(method, path, json=body)
+            try:
+                return await self._client.request(method, path, json=body)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                # The connection ended under the request. Every request here may be made twice.
+                return await self._client.request(method, path, json=body)
         except (httpx.HTTPError, OSError) as error:
             why = str(error) or type(error).__name__
             raise BrokerUnavailableError(f"the management API at {self.label} does not answer: {why}") from error
