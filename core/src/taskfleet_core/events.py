@@ -42,6 +42,7 @@ class TaskEvent(TypedDict):
     progress_count: NotRequired[int]
     ends_attempt: NotRequired[bool]  # state=retrying: the platform starts the next attempt
     redelivered: NotRequired[bool]
+    deliveries: NotRequired[int]  # how often workers began this attempt, this time included; with `redelivered`
     # Only for messages of plain Celery producers, so that a record can be made on first sight:
     origin: NotRequired[Literal["celery"]]
     args: NotRequired[Any]

@@ -85,6 +85,12 @@ class Bench:
         with Connection(self.broker.url, connect_timeout=10) as connection:
             Queue(self.queue, exchange=Exchange(""), queue_arguments=arguments)(connection.channel()).declare()
 
+    def limit_deliveries(self, limit: int) -> None:
+        """Set the broker's delivery limit; on Valkey the workers are told instead."""
+        if isinstance(self.broker, RabbitMQ):
+            policy = {"pattern": f"^{self.queue}$", "apply-to": "queues", "definition": {"delivery-limit": limit}}
+            self.broker.management("PUT", f"/api/policies/%2F/{self.queue}", policy)
+
     def close(self) -> None:
         """End every worker and connection."""
         for worker in self.workers:

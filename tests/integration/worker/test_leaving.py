@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -97,7 +99,7 @@ def test_a_leaving_worker_finishes_its_task_and_takes_no_other(busy: Bench) -> N
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_what_outlasts_the_grace_period_is_handed_back_once(bench: Bench, pool: str) -> None:
+def test_what_outlasts_the_grace_period_is_handed_back_at_once(bench: Bench, pool: str) -> None:
     worker = bench.start_worker(pool, 1, grace_seconds=1)
     name = uuid4().hex
     task_id = bench.send("hold", name)
@@ -109,15 +111,35 @@ def test_what_outlasts_the_grace_period_is_handed_back_once(bench: Bench, pool: 
         eventually_sync(lambda: not any(is_alive(pid) for pid in children), 20)
     assert eventually_sync(lambda: bench.depth() == 1, 20)
     assert bench.live(task_id)["state"] == "running"
-    if pool != "prefork":
-        return
-    bench.start_worker("prefork", 1)
-    eventually_sync(lambda: len(bench.trace(name + ".started")) == 2, 20)
-    bench.touch(name)
-    event = bench.final(task_id)
-    assert (event["state"], event["redelivered"]) == ("succeeded", True)
-    eventually_sync(bench.is_drained, 20)
-    assert len(bench.trace(name + ".started")) == 2
+
+
+@pytest.mark.parametrize("broker", ["rabbitmq43", "valkey"])
+def test_a_task_handed_back_again_and_again_runs_once_each_time_and_is_not_taken_for_poison(
+    request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path, broker: str
+) -> None:
+    """With a delivery limit of 1 a task that lost three workers would be dead; three that left are no fault of its."""
+    bench = Bench(request.getfixturevalue(broker), valkey, tmp_path)
+    try:
+        bench.limit_deliveries(1)
+        name = uuid4().hex
+        task_id = bench.send("hold", name)
+        for runs in (1, 2, 3):
+            worker = bench.start_worker("prefork", 1, grace_seconds=1, delivery_limit=1)
+            eventually_sync(lambda expected=runs: len(bench.trace(name + ".started")) == expected, 20)
+            began = time.monotonic()
+            os.kill(worker.process.pid, signal.SIGTERM)
+            assert wait_dead(worker.process) == 75
+            assert time.monotonic() - began < 10, "the grace period and a moment"
+            eventually_sync(lambda: bench.depth() == 1, 20)
+        bench.start_worker("prefork", 1, delivery_limit=1)
+        eventually_sync(lambda: len(bench.trace(name + ".started")) == 4, 20)
+        bench.touch(name)
+        event = bench.final(task_id)
+        assert (event["state"], event["redelivered"], event["deliveries"]) == ("succeeded", True, 4)
+        eventually_sync(bench.is_drained, 20)
+        assert len(bench.trace(name + ".started")) == 4
+    finally:
+        bench.close()
 
 
 def test_an_app_with_a_backend_of_its_own_is_refused_by_name(bench: Bench) -> None:

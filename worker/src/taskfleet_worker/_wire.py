@@ -24,7 +24,8 @@ LIVE_POSITION = "position"  # int, see states.position
 LIVE_EVENT = "event"  # JSON of the newest state TaskEvent
 LIVE_PROGRESS = "progress"  # JSON of the newest progress TaskEvent
 LIVE_PROGRESS_COUNT = "progress_count"  # int, counts progress reports
-LIVE_DELIVERIES = "deliveries"  # int, counts redeliveries seen by workers
+LIVE_DELIVERIES = "deliveries"  # int, counts redeliveries of this attempt seen by workers
+LIVE_RETURNED = "returned"  # int, those of them that a leaving worker gave back
 
 # Message headers
 HEADER_ATTEMPT = "taskfleet-attempt"  # int from 1; absent on messages of plain Celery producers

@@ -244,8 +244,8 @@ class Backend(RedisBackend):
             payload = self._encode_meta(run.identity.id, meta, states.STARTED, None, run.request)
         self.apply_change(self.build_change(run.identity, event, payload))
 
-    def ask_to_begin(self, identity: Identity, counts_deliveries: bool) -> str:
-        """Whether a message that may have run before runs now: run, finished, cancelled or dead."""
+    def ask_to_begin(self, identity: Identity, counts_deliveries: bool) -> str | int:
+        """Whether a message that may have run before runs now: finished, cancelled, dead, or how often it did."""
         limit = self.taskfleet.delivery_limit
         parameters = (
             2,
@@ -257,7 +257,7 @@ class Backend(RedisBackend):
             self.taskfleet.live_ttl_seconds,
         )
         answer = persist(lambda: self.store.run(BEGIN, *parameters), identity.id)
-        return answer.decode() if isinstance(answer, bytes) else str(answer)
+        return answer.decode() if isinstance(answer, bytes) else int(answer)
 
     def build_retry(self, exc: BaseException | None, traceback: Any, reason: Any) -> StateEvent:
         """Celery's own retry; `reason` is the Retry that says when."""

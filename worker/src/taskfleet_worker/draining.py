@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import signals
@@ -28,13 +29,21 @@ logger = logging.getLogger("taskfleet.worker")
 EX_TEMPFAIL = 75
 CLOSE_SECONDS = 3.0
 WATCHDOG_SECONDS = 2.0
+BASIC_NACK = (60, 120)
 
 
 class Drain:
     """State and steps of fencing and leaving; methods run in the event loop unless they say otherwise."""
 
-    def __init__(self, worker: Any, loop: LoopCalls, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        worker: Any,
+        loop: LoopCalls,
+        grace_seconds: float,
+        note_returned: Callable[[list[str]], None] = lambda ids: None,
+    ) -> None:
         self.loop = loop
+        self._note_returned = note_returned
         self._worker = worker
         self._grace_seconds = grace_seconds
         self._asked_at: float | None = None
@@ -125,16 +134,33 @@ class Drain:
         ids = [request.id for request in list(worker_state.reserved_requests)]
         logger.warning("grace period over: handing back %d tasks: %s", len(ids), ", ".join(ids))
         _kill_processes(self._worker.pool)
-        closing = threading.Thread(target=self._close_connection, daemon=True)
+        closing = threading.Thread(target=self._give_back, args=(ids,), daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
         logging.shutdown()
         os._exit(EX_TEMPFAIL)
 
-    def _close_connection(self) -> None:
-        # On a Redis broker closing the channel puts the messages back; on AMQP the closed socket does.
+    def _give_back(self, ids: list[str]) -> None:
+        """Return the messages so that it does not count against the tasks, then close: what could not be returned by
+        name the broker takes back with the connection."""
         with contextlib.suppress(Exception):
-            self._worker.consumer.connection.close()
+            self._note_returned(ids)
+        consumer = self._worker.consumer
+        with contextlib.suppress(Exception):
+            if self._consumes:  # a loop that is stuck has not cancelled: it would be given the same messages again
+                consumer.task_consumer.cancel()
+            _return_all(consumer.task_consumer.channel)
+        with contextlib.suppress(Exception):
+            # On a Redis broker closing the channel puts the messages back, at the head of the queue.
+            consumer.connection.close()
+
+
+def _return_all(channel: Any) -> None:
+    """`basic.nack` of everything unacknowledged. RabbitMQ 4.3 counts no failed delivery for it, as it does for a
+    closed connection and for `basic.reject`; older versions count each of them. Redis channels have no such method.
+    """
+    if hasattr(channel, "send_method"):
+        channel.send_method(BASIC_NACK, "Lbb", (0, True, True))  # all tags, multiple, requeue
 
 
 def _kill_processes(pool: Any) -> None:

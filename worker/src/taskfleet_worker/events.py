@@ -25,6 +25,8 @@ class Identity:
     max_attempts: int = 1
     retries: int = 0
     redelivered: bool = False
+    # How often workers began this attempt, this time included; None: nobody asked, it is the first time.
+    deliveries: int | None = None
     # Encoded `args`, `kwargs`, `root_id`, `parent_id` members; only for messages of plain Celery producers.
     origin: str = ""
 
@@ -114,6 +116,8 @@ def encode_event(identity: Identity, event: StateEvent, position: int, max_resul
         head["ends_attempt"] = True
     if identity.redelivered:
         head["redelivered"] = True
+        if identity.deliveries is not None:
+            head["deliveries"] = identity.deliveries
     if event.result is not None and len(event.result) > max_result_bytes:
         head["result_omitted_bytes"] = len(event.result)
     text = encode_json(head)[:-1]

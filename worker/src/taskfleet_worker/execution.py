@@ -84,7 +84,9 @@ class Execution:
     def _begin_again(self, task: Any, run: Run) -> None:
         backend, request = task.backend, run.request
         verdict = backend.ask_to_begin(run.identity, self._counts_deliveries)
-        if verdict == "run":
+        if isinstance(verdict, int):
+            if run.identity.redelivered:
+                run.identity.deliveries = verdict + 1
             return
         run.ended = True
         logger.info("task %s[%s] is not run again: %s", task.name, request.id, verdict)

@@ -21,7 +21,7 @@ from .request import hooks
 from .settings import WorkerSettings
 from .store import RETRYABLE
 
-__all__ = ["Heartbeat", "open_client"]
+__all__ = ["Heartbeat", "note_returned", "open_client"]
 
 logger = logging.getLogger("taskfleet.worker")
 
@@ -35,6 +35,16 @@ POOL_NAMES = {"thread": "threads"}
 def open_client(url: str, *, timeout_seconds: float = 2.0) -> Any:
     """A client whose every command ends in time."""
     return redis.Redis.from_url(url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
+
+
+def note_returned(settings: WorkerSettings, ids: list[str]) -> None:
+    """Remember that these tasks were given back by a worker that had to leave: no fault of theirs."""
+    with contextlib.closing(open_client(settings.redis_url, timeout_seconds=1.0)) as client:
+        pipeline = client.pipeline(transaction=False)
+        for task_id in ids:
+            pipeline.hincrby(_wire.TASK_KEY_PREFIX + task_id, _wire.LIVE_RETURNED, 1)
+            pipeline.expire(_wire.TASK_KEY_PREFIX + task_id, settings.live_ttl_seconds)
+        pipeline.execute()
 
 
 class Heartbeat:

@@ -62,16 +62,19 @@ return count
 # KEYS: live state, cancelled ids of the queue
 # ARGV: task id, position of a run of this delivery, delivery limit ('' when the broker counts),
 #       seconds the live state stays
-# Returns run | finished | cancelled | dead. Whatever lies behind `running` (a final state, Celery's retry, a later
-# attempt) means that this copy has done its work.
+# Returns finished | cancelled | dead, or how often the attempt has begun again by now. Whatever lies behind `running`
+# (a final state, Celery's retry, a later attempt) means that this copy has done its work. What leaving workers gave
+# back (`returned`) does not count towards the limit: it was not the task's fault.
 BEGIN = Script("""
 local old = redis.call('HGET', KEYS[1], 'position')
 if old and tonumber(old) > tonumber(ARGV[2]) then return 'finished' end
 if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 'cancelled' end
-if ARGV[3] ~= '' then
-  local seen = redis.call('HINCRBY', KEYS[1], 'deliveries', 1)
-  redis.call('EXPIRE', KEYS[1], ARGV[4])
-  if seen > tonumber(ARGV[3]) then return 'dead' end
+if old and math.floor(tonumber(old) / 1000000) < math.floor(tonumber(ARGV[2]) / 1000000) then
+  redis.call('HDEL', KEYS[1], 'deliveries', 'returned')
 end
-return 'run'
+local seen = redis.call('HINCRBY', KEYS[1], 'deliveries', 1)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+local returned = tonumber(redis.call('HGET', KEYS[1], 'returned') or 0)
+if ARGV[3] ~= '' and seen - returned > tonumber(ARGV[3]) then return 'dead' end
+return seen
 """)

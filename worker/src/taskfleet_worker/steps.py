@@ -13,7 +13,7 @@ from .catalog import build_catalog
 from .control import Control
 from .draining import Drain
 from .failures import install_failure_hooks
-from .heartbeat import Heartbeat
+from .heartbeat import Heartbeat, note_returned
 from .loopcalls import LoopCalls
 from .request import hooks
 from .settings import WorkerSettings
@@ -46,7 +46,7 @@ class WorkerStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         parts, settings = self.parts, self.parts.settings
-        parts.drain = Drain(worker, parts.loop, settings.grace_seconds)
+        parts.drain = Drain(worker, parts.loop, settings.grace_seconds, lambda ids: note_returned(settings, ids))
         if not type(worker.pool).__module__.endswith("solo"):
             # Solo runs tasks in the loop itself: there, waiting for the store is the only way to hold a message.
             reporting.set_event_loop()
