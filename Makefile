@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 SOURCES := core/src api/src worker/src cli/src operator/src
+# Tests start hundreds of processes: where bytecode may not be kept, each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
 .PHONY: help bootstrap services up test unit check format bench bench-kills bench-cluster generate changelog clean
@@ -24,7 +26,7 @@ test: check services ## everything that CI runs: checks, then all tests
 	@hack/run-tests
 
 unit: bootstrap ## the inner loop: no server, seconds
-	$(BIN)/pytest -q -n 2 tests/unit
+	HYPOTHESIS_PROFILE=brief $(BIN)/pytest -q -n 2 -p no:schemathesis tests/unit
 
 check: bootstrap ## formatter, linter, strict types, import contracts, generated files, spelling
 	$(BIN)/ruff format --check .

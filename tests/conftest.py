@@ -1,6 +1,7 @@
 """Rules for every test: no TASKFLEET_* from outside, plugins of tests/support, logs of real processes on failure."""
 
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import pytest
 hypothesis.settings.register_profile(
     "taskfleet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
-hypothesis.settings.load_profile("taskfleet")
+hypothesis.settings.register_profile("brief", parent=hypothesis.settings.get_profile("taskfleet"), max_examples=20)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "taskfleet"))
+
+# Each of the hundreds of processes that tests start would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CELERY_"))]:
     del os.environ[_name]

@@ -1,5 +1,7 @@
 """The app on SQLite, without broker and without Redis: accepting and reading must work on the database alone."""
 
+import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import pytest
 from tests.support.processes import free_port
 
 from taskfleet_api.app import Api, create_app
+from taskfleet_api.records import open_records
 from taskfleet_api.settings import Settings
 
 
@@ -54,9 +57,24 @@ def overrides() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of the newest schema: a copy of it spares each app the way through all revisions."""
+    path = tmp_path_factory.mktemp("migrated") / "records.sqlite3"
+
+    async def migrate() -> None:
+        records = await open_records(f"sqlite:///{path}")
+        await records.migrate()
+        await records.close()
+
+    asyncio.run(migrate())
+    return path
+
+
 @pytest.fixture
-async def running(tmp_path: Path, overrides: dict[str, Any]) -> AsyncIterator[RunningApp]:
+async def running(tmp_path: Path, migrated: Path, overrides: dict[str, Any]) -> AsyncIterator[RunningApp]:
     """The app with one queue, `jobs`."""
+    shutil.copy(migrated, tmp_path)
     app = create_app(build_settings(tmp_path, **overrides))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (

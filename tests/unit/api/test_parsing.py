@@ -25,6 +25,8 @@ anything = st.recursive(
 names = st.text(min_size=0, max_size=12)
 numbers = st.integers(-2, 12) | st.floats(-1, 1e10) | st.just(10**30) | st.booleans() | st.text(max_size=3)
 
+MANY = 4 * settings.default.max_examples  # two parsers of everything that the API accepts
+
 
 def mostly(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(good, good, good, anything)
@@ -60,7 +62,7 @@ def try_precise(body: bytes) -> Any:
         return error
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=MANY)
 @given(bodies, st.booleans())
 @example({"queue": "q", "task": "t", "metadata": {"n": 10**40, "f": 1e22, "s": "\u00e9", "b": True}}, True)
 @example({"queue": "q", "task": "t", "metadata": {"f": 100000000000000000000.0, "m": -0.0}}, False)
@@ -71,7 +73,7 @@ def test_the_fast_way_answers_only_what_the_precise_one_would(document: dict[str
         assert fast == try_precise(body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=MANY)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:\\u0daqtsk1e.-+ ', max_size=60).map(str.encode))
 def test_no_bytes_break_either_way(text: bytes) -> None:
     for body in (text, b'{"queue":"q","task":"t","args":[' + text + b"]}"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from amqp.serialization import loads
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import frame
 
@@ -34,7 +34,6 @@ def unmarshal(data: bytes) -> list[Any]:
     return frames
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     headers=st.dictionaries(st.text(min_size=1, max_size=20), HEADER_VALUES, max_size=8),
     body=st.binary(max_size=200),
@@ -59,7 +58,6 @@ def test_pamqp_reads_what_was_meant(
     assert b"".join(part.value for part in bodies) == body
 
 
-@settings(max_examples=100, deadline=None)
 @given(headers=st.dictionaries(st.text(min_size=1, max_size=20), HEADER_VALUES, max_size=8))
 def test_workers_read_the_headers_that_were_meant(headers: dict[str, Any]) -> None:
     """Celery workers read with py-amqp, also with versions that take the letter `s` for a string."""

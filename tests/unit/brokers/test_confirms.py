@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from taskfleet_api.brokers import FailureKind, Message, PublishFailure
@@ -82,7 +82,6 @@ async def test_late_and_unknown_tags_change_nothing() -> None:
     assert flight.results == [LOST, LOST]
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.randoms(use_true_random=False), st.booleans())
 def test_any_order_of_answers_gives_each_message_one_outcome(
     sizes: list[int], order: random.Random, loses_connection: bool

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from celery import Celery
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kombu.serialization import dumps, loads
 
@@ -19,7 +19,6 @@ JSON = st.recursive(
 TEXT = st.text(min_size=1, max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     task=TEXT,
     args=st.lists(JSON, max_size=4),
