@@ -53,6 +53,7 @@ class Observed:
     statistics_error: str | None = None
     statistics_reason: str | None = None  # a stable reason beside it
     heartbeats: tuple[Heartbeat, ...] | None = None  # None: the store cannot be read
+    silent: frozenset[str] = frozenset()  # uids of pods whose workers spoke before and do so no more
     startup_seconds: float | None = None
     memory: Memory | None = None
     fenced: frozenset[str] = frozenset()  # pod uids fenced by earlier plans
@@ -62,6 +63,7 @@ class Observed:
     degradations: tuple[str, ...] = ()
     completed: int = 0  # tasks finished by workers of this queue so far, also by those that are gone
     run_seconds_sum: float = 0.0
+    slow_share: float | None = None  # of tasks that ran longer than a third of the grace period; None: not known
 
     @property
     def deployment(self) -> Manifest | None:

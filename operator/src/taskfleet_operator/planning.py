@@ -107,6 +107,7 @@ def _observe_scaling(observed: Observed, at: float) -> Observation:
         published=statistics.published if statistics else None,
         completed=observed.completed,
         run_seconds_sum=observed.run_seconds_sum,
+        slow_share=observed.slow_share,
         startup_seconds=observed.startup_seconds,
     )
 
@@ -135,7 +136,7 @@ def _change_replicas(observed: Observed, decision: Decision) -> _Change:
 
 
 def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Change:
-    """Fewer replicas: fence the victims, and scale once they have stopped taking tasks."""
+    """Fewer replicas: fence the victims, and remove each once it has stopped taking tasks and may leave."""
     alive = [pod for pod in observed.pods if not pod.is_terminating]
     if not alive:
         return _Change(unfence=tuple(observed.fenced), scale=ScaleStep(wanted, version))
@@ -149,16 +150,15 @@ def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Cha
     covered = worker.effective_grace_seconds >= worker.max_task_seconds
     if not covered and _is_rolling(observed) and any(beat["busy"] for beat in beats):
         return _Change()  # deletion costs rank pods within one ReplicaSet only: with two, a busy pod might go
-    chosen = select_victims(observed.pods, beats, surplus, observed.fenced, may_be_busy=covered)
-    victims = {pod.uid for pod in chosen.victims}
-    unfence = tuple(observed.fenced - victims)
-    if not chosen.victims:
-        return _Change(unfence=unfence)
-    if not chosen.ready_to_leave:
-        return _Change(fence=tuple(sorted(victims)), unfence=unfence)
-    costs = build_costs(alive, beats, chosen.victims)
-    step = ScaleStep(len(alive) - len(victims), version, costs)
-    return _Change(fence=tuple(sorted(victims)), unfence=unfence, scale=step)
+    chosen = select_victims(
+        observed.pods, beats, surplus, observed.fenced, may_be_busy=covered, silent=observed.silent
+    )
+    fence = tuple(sorted(pod.uid for pod in chosen.victims))
+    unfence = tuple(observed.fenced.difference(fence))
+    if not chosen.leaving:
+        return _Change(fence=fence, unfence=unfence)
+    costs = build_costs(alive, beats, chosen.leaving, observed.silent)
+    return _Change(fence=fence, unfence=unfence, scale=ScaleStep(len(alive) - len(chosen.leaving), version, costs))
 
 
 def _is_rolling(observed: Observed) -> bool:

@@ -229,6 +229,7 @@ class Reconciler:
             statistics_error=text if statistics is None else None,
             statistics_reason=reason if statistics is None else None,
             heartbeats=beats,
+            silent=state.counters.find_silent(beats, pods) if beats is not None else frozenset(),
             startup_seconds=state.counters.startup_seconds,
             memory=state.memory,
             fenced=state.fenced,
@@ -238,6 +239,7 @@ class Reconciler:
             degradations=topology.degradations,
             completed=state.counters.completed,
             run_seconds_sum=state.counters.run_seconds_sum,
+            slow_share=state.counters.slow_share,
         )
 
     def _get_pods(self, queue: TaskQueue) -> tuple[PodFacts, ...]:

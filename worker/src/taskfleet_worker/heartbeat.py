@@ -129,6 +129,7 @@ class Heartbeat:
             "completed": counters.completed,
             "failed": counters.failed,
             "runtime_seconds_sum": round(counters.runtime_seconds_sum, 3),
+            "slow": counters.slow,
             "celery": celery.__version__,
             "python": platform.python_version(),
         }

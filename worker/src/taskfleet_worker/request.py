@@ -34,6 +34,7 @@ class Counters:
     completed: int = 0
     failed: int = 0
     runtime_seconds_sum: float = 0.0
+    slow: int = 0  # ran longer than `Hooks.slow_seconds`
 
 
 class Hooks:
@@ -43,6 +44,7 @@ class Hooks:
         self.counters = Counters()
         self.queue = ""
         self.max_task_seconds: float | None = None
+        self.slow_seconds = float("inf")
         self.wake_loop: Any = None
         # Whether a cancellation still stands for a later attempt: asked of the store, once per such message.
         self.is_cancelled: Any = None
@@ -105,7 +107,9 @@ class _RequestMixin:
         counters, started = hooks.counters, self.time_start  # type: ignore[attr-defined]
         counters.completed += 1
         if started:
-            counters.runtime_seconds_sum += time.time() - started
+            seconds = time.time() - started
+            counters.runtime_seconds_sum += seconds
+            counters.slow += seconds > hooks.slow_seconds
 
     def _wake(self) -> None:
         if hooks.wake_loop is not None:
