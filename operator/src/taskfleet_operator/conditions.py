@@ -1,9 +1,11 @@
 """The conditions of a TaskQueue: what holds, why, and how to mend it. Pure."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from taskfleet_core.scaling import Cause, Decision
+from taskfleet_core.statistics import QueueStatistics
 from taskfleet_operator.names import ConditionType, Reason
 from taskfleet_operator.observed import Observed, PodFacts
 
@@ -87,13 +89,25 @@ def _judge_metrics(observed: Observed) -> Verdict:
         detail = observed.statistics_error or "the broker's queue statistics cannot be read; replicas are held"
         reason = Reason(observed.statistics_reason or Reason.STATISTICS_UNREADABLE)
         return "Unknown" if reason is Reason.STATISTICS_PENDING else "False", reason, detail
-    if observed.heartbeats is None:
-        return (
-            "True",
-            Reason.HEARTBEATS_UNREADABLE,
-            ("the workers' heartbeats cannot be read: depth alone decides, and nobody leaves"),
-        )
+    gaps = "; ".join(_find_gaps(observed, observed.statistics))
+    if gaps:
+        return "True", Reason.PARTIAL, gaps
     return "True", Reason.STATISTICS_FRESH, "queue depth and heartbeats are fresh"
+
+
+def _find_gaps(observed: Observed, figures: QueueStatistics) -> Iterator[str]:
+    """What the rule has to do without, and what it does instead."""
+    if observed.heartbeats is None:
+        yield "the workers' heartbeats cannot be read: depth alone decides, and nobody leaves"
+    elif observed.silent:
+        yield f"{len(observed.silent)} of {len(observed.pods)} workers are silent: they count as busy"
+    if figures.unacknowledged is None:
+        yield "the broker tells waiting tasks only: those in hand are told by heartbeats"
+    if figures.published is None:
+        yield "the broker counts no publications of a queue: arrivals are told from depth and completions"
+    if figures.is_stale:
+        fix = "set its collect_statistics_interval and quorum_tick_interval to 1000 and let metricsUrl be reached"
+        yield f"the broker's figures may be some seconds old: {fix}"
 
 
 def _judge_scaling(observed: Observed, mode: Reason, decision: Decision | None) -> Verdict:

@@ -36,8 +36,8 @@ class Counters:
 
     @property
     def startup_seconds(self) -> float | None:
-        """Start-up of a pod, seconds: the median of the last ones, since a mean of starts of 4 s and some of 80 s on new
-        nodes is the time of neither. None before the first."""
+        """Start-up of a pod, seconds; None before the first. The median of the last ones: a mean of starts of 4 s, and
+        some of 80 s on new nodes, is the time of neither."""
         return median_low(self._startups) if self._startups else None
 
     def add(self, heartbeats: Iterable[Heartbeat]) -> None:

@@ -62,7 +62,7 @@ class Reason(StrEnum):
     STATISTICS_FRESH = "StatisticsFresh"
     STATISTICS_PENDING = "StatisticsPending"
     STATISTICS_UNREADABLE = "StatisticsUnreadable"
-    HEARTBEATS_UNREADABLE = "Partial"
+    PARTIAL = "Partial"
     SCALING = "Scaling"
     PAUSED = "Paused"
     PINNED = "Pinned"

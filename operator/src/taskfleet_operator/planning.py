@@ -1,6 +1,6 @@
 """From what was observed to what shall be written. Pure: no await, no clock, no logger, no client."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -41,7 +41,7 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> 
     mode = _get_mode(observed)
     scaling = observed.queue.spec.scaling
     spec = apply_schedules(observed.queue.build_scaling_spec(), scaling.schedules, now)
-    decision = decide(_observe_scaling(observed, at), spec, observed.memory)
+    decision = _hold_unknown(observed, decide(_observe_scaling(observed, at), spec, observed.memory))
     change = _change_replicas(observed, decision) if mode in {Reason.SCALING, Reason.PINNED} else _Change()
     status = _build_status(observed, decision, mode, change.scale, now)
     return Plan(
@@ -93,9 +93,9 @@ def _observe_scaling(observed: Observed, at: float) -> Observation:
     statistics = observed.statistics
     beats = observed.heartbeats
     unacknowledged = statistics.unacknowledged if statistics else None
-    if statistics and unacknowledged is None and beats is not None:
+    if statistics and unacknowledged is None:
         # The last source tells of waiting messages only. What is in the workers' hands, they say themselves.
-        unacknowledged = sum(beat["busy"] for beat in beats)
+        unacknowledged = sum(beat["busy"] for beat in beats or ())
     return Observation(
         at=at,
         ready=statistics.ready if statistics else None,
@@ -110,6 +110,16 @@ def _observe_scaling(observed: Observed, at: float) -> Observation:
         slow_share=observed.slow_share,
         startup_seconds=observed.startup_seconds,
     )
+
+
+def _hold_unknown(observed: Observed, decision: Decision) -> Decision:
+    """Waiting tasks alone may ask for more workers, never for fewer."""
+    figures, present = observed.statistics, get_replicas(observed)
+    is_known = observed.heartbeats is not None or figures is None or figures.unacknowledged is not None
+    if is_known or decision.replicas >= present or decision.cause is Cause.PINNED:
+        return decision
+    reason = f"what the workers hold is unknown: keeping {present}"
+    return replace(decision, replicas=present, cause=Cause.UNKNOWN, reason=reason)
 
 
 def get_replicas(observed: Observed) -> int:
@@ -150,9 +160,7 @@ def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Cha
     covered = worker.effective_grace_seconds >= worker.max_task_seconds
     if not covered and _is_rolling(observed) and any(beat["busy"] for beat in beats):
         return _Change()  # deletion costs rank pods within one ReplicaSet only: with two, a busy pod might go
-    chosen = select_victims(
-        observed.pods, beats, surplus, observed.fenced, may_be_busy=covered, silent=observed.silent
-    )
+    chosen = select_victims(observed.pods, beats, surplus, observed.fenced, may_be_busy=covered, silent=observed.silent)
     fence = tuple(sorted(pod.uid for pod in chosen.victims))
     unfence = tuple(observed.fenced.difference(fence))
     if not chosen.leaving:

@@ -233,8 +233,40 @@ def test_what_is_in_the_workers_hands_is_known_from_them_where_the_broker_does_n
     deployed = {("Deployment", "q-worker"): build_deployment(2)}
     told = plan(build_observed(children=deployed, pods=pods, heartbeats=busy, statistics=waiting))
     assert told.decision.cause != "unknown"
-    untold = plan(build_observed(children=deployed, pods=pods, heartbeats=None, statistics=waiting))
-    assert untold.decision.cause == "unknown"
+
+
+def test_waiting_tasks_wake_a_sleeping_queue_whatever_else_is_unknown():
+    """A broker read by declares only, with the store away: more workers, never fewer."""
+    waiting = QueueStatistics(9, None, None, None, None, 0.0)
+    assert plan(build_observed(heartbeats=None, statistics=waiting)).scale.replicas >= 1
+    pods, _ = build_pods(2)
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    none = replace(waiting, ready=0)
+    kept = plan(build_observed(children=deployed, pods=pods, heartbeats=None, statistics=none))
+    assert (kept.decision.replicas, kept.scale) == (2, None)
+
+
+FULL = QueueStatistics(3, 1, 7, 6, 1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        pytest.param({"statistics": FULL}, None, id="nothing is missing"),
+        pytest.param({"statistics": FULL, "heartbeats": None}, "heartbeats", id="no heartbeats"),
+        pytest.param({"statistics": FULL, "silent": frozenset({"p"})}, "silent", id="a silent worker"),
+        pytest.param({"statistics": replace(FULL, unacknowledged=None)}, "waiting tasks only", id="declares only"),
+        pytest.param({"statistics": replace(FULL, published=None)}, "publications", id="no counters, as on 3.x"),
+        pytest.param({"statistics": replace(FULL, is_stale=True)}, "seconds old", id="stale"),
+    ],
+)
+def test_what_is_missing_is_named_and_does_not_stop_the_rule(changes, named):
+    """Partial is True: the rule goes on with less."""
+    result = plan(build_observed(**changes))
+    condition = get_condition(result, "MetricsAvailable")
+    assert (condition["status"], condition["reason"]) == ("True", "Partial" if named else "StatisticsFresh")
+    assert (named or "fresh") in condition["message"]
+    assert result.scale is not None
 
 
 @pytest.mark.parametrize(

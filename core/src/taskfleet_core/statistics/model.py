@@ -21,6 +21,7 @@ class QueueStatistics:
     acknowledged: int | None
     consumers: int | None
     at: float  # Unix seconds when the broker was asked
+    is_stale: bool = False  # the source may lag by seconds; `ready` may be fresher, where it was asked of the queue
 
 
 class Trouble(StrEnum):

@@ -123,6 +123,8 @@ class RabbitStatistics:
             self._freshness.learn(shown, {queue: found[queue].ready for queue in chosen if queue in found}, at)
             for queue, seen in found.items():
                 figures[queue] = replace(figures[queue], ready=seen.ready) if queue in figures else seen
+        if self._freshness.is_slow(at):
+            figures.update({queue: replace(seen, is_stale=True) for queue, seen in figures.items()})
         self._tell_strays(source, strays, found)
 
     def _tell_strays(self, source: _Source, strays: Sequence[str], found: Figures | None) -> None:

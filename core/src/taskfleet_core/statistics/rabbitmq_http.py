@@ -193,4 +193,5 @@ def _read_row(row: Mapping[str, Any], at: float) -> QueueStatistics:
         acknowledged=counters.get("ack"),
         consumers=row.get("consumers"),
         at=at,
+        is_stale=True,  # the API has a cache of its own
     )
