@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +21,7 @@ from taskfleet_core.statistics import QueueStatistics, StatisticsReader, Trouble
 
 
 @asynccontextmanager
-async def reading(url: str, **urls: str | None) -> AsyncIterator[StatisticsReader]:
+async def reading(url: str, **urls: Any) -> AsyncIterator[StatisticsReader]:
     reader = open_statistics(url, **urls)
     try:
         yield reader
@@ -190,6 +191,68 @@ async def test_valkey_counts_all_priorities_and_messages_in_hand(valkey: Valkey)
             message.ack()
             found = await figures.wait(ready=4, unacknowledged=0)
     assert (found.published, found.acknowledged, found.consumers) == (None, None, None)
+
+
+@pytest.fixture(scope="module", params=["4.3", "3.10"])
+def lagging(request: pytest.FixtureRequest) -> Iterator[RabbitMQ]:
+    """A server with its default intervals, as one that is not ours has them: its metrics lag by four seconds."""
+    server = RabbitMQ(request.param)
+    (server.data / "advanced.config").write_text("[].\n")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+async def measure_lag(reader: StatisticsReader, queue: str, publish: Any) -> float:
+    """The longest of some times between a publication and a look that shows it, looking four times a second."""
+    worst = 0.0
+    for count in range(1, 5):
+        await asyncio.to_thread(publish)
+        began = time.monotonic()
+        while True:
+            found = (await reader.fetch([queue]))[queue]
+            if found is not None and found.ready == count:
+                break
+            assert time.monotonic() - began < 10, found
+            await asyncio.sleep(0.25)
+        worst = max(worst, time.monotonic() - began)
+        await asyncio.sleep(0.3)
+    return worst
+
+
+async def test_depth_is_not_older_than_a_second_with_one_second_intervals(rabbitmq: RabbitMQ) -> None:
+    queue = make_queue(rabbitmq)
+    async with reading(rabbitmq.url, metrics_url=rabbitmq.metrics_url, closely=True) as reader:
+        await Figures(reader, queue).wait(ready=0)
+        assert await measure_lag(reader, queue, lambda: send(rabbitmq, queue, 1)) < 1.0
+
+
+async def test_depth_is_not_older_than_a_second_where_the_metrics_lag_and_the_lag_is_told(lagging: RabbitMQ) -> None:
+    """Ready messages are asked of the queue; the other figures are as old as the broker's intervals."""
+    queue = make_queue(lagging)
+    async with reading(lagging.url, metrics_url=lagging.metrics_url, closely=True) as reader:
+        await Figures(reader, queue).wait(ready=0)
+        assert await measure_lag(reader, queue, lambda: send(lagging, queue, 1)) < 1.0
+
+        async def is_told() -> bool:
+            await asyncio.to_thread(send, lagging, queue, 1)
+            found = await Figures(reader, queue).fetch()
+            return found is not None and found.is_stale
+
+        await eventually(is_told, timeout_seconds=20, interval_seconds=0.5)
+
+
+async def test_depth_on_valkey_is_of_the_moment(valkey: Valkey) -> None:
+    queue = f"stat-{uuid.uuid4().hex[:8]}"
+
+    def publish() -> None:
+        with Redis.from_url(valkey.url) as client:
+            client.lpush(queue, "{}")
+
+    async with reading(valkey.url, closely=True) as reader:
+        assert await measure_lag(reader, queue, publish) < 0.25
 
 
 async def test_a_key_of_another_type_is_unknown_on_valkey(valkey: Valkey) -> None:
