@@ -13,10 +13,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from taskfleet_api import documentation, health, metrics
-from taskfleet_api.authentication import ApiKeys, Authentication
+from taskfleet_api.authentication import Authentication
 from taskfleet_api.background import Background, options_from
 from taskfleet_api.brokers import open_dead_letters, open_publisher, open_topology
 from taskfleet_api.errors import add_error_handlers
+from taskfleet_api.keys import endpoints as key_endpoints
+from taskfleet_api.keys.ring import KeyRing
+from taskfleet_api.keys.service import Keys
 from taskfleet_api.live import LiveStore
 from taskfleet_api.metrics import ObservedMetrics
 from taskfleet_api.middleware import Instrumentation, ProxyHeaders
@@ -61,6 +64,7 @@ class Api(FastAPI):
                 {"name": "tasks", "description": "Submit, read, follow, cancel and retry tasks."},
                 {"name": "queues", "description": "Queues, their figures and their dead letters."},
                 {"name": "schedules", "description": "Periodic tasks."},
+                {"name": "keys", "description": "Who may call, and what for."},
                 {"name": "health", "description": "Probes and metrics."},
             ],
         )
@@ -68,7 +72,7 @@ class Api(FastAPI):
         self.state.services = None
         self.requests_in_hand = 0
         self._root_path = settings.root_path
-        self.keys = ApiKeys(settings.admin_key.get_secret_value()) if settings.admin_key else None
+        self.keys = KeyRing(settings.admin_key.get_secret_value()) if settings.admin_key else None
         self.hot = HotSubmissions(super().__call__, settings.root_path, self.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +108,7 @@ def create_app(settings: Settings) -> Api:
     """The app; nothing is opened before its lifespan begins."""
     app = Api(settings)
     mount_references(app, settings.references)
-    modules = (task_endpoints, queue_endpoints, schedule_endpoints, health, metrics, documentation)
+    modules = (task_endpoints, queue_endpoints, schedule_endpoints, key_endpoints, health, metrics, documentation)
     routers = [module.router for module in modules]
     for router in routers:
         app.include_router(router)
@@ -132,7 +136,9 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     assert isinstance(app, Api)
     async with AsyncExitStack() as stack:
-        services = await _open_services(settings, stack)
+        services = await _open_services(settings, app.keys, stack)
+        if app.keys is not None:
+            app.keys.fetch = services.records.fetch_key
         await services.background.start()
         stack.push_async_callback(services.background.stop, settings.shutdown_timeout_seconds)
         await stack.enter_async_context(_running_gate(services.gate))
@@ -150,7 +156,7 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
             log.info("api_stopping")
 
 
-async def _open_services(settings: Settings, stack: AsyncExitStack) -> Services:
+async def _open_services(settings: Settings, ring: KeyRing | None, stack: AsyncExitStack) -> Services:
     broker_url = settings.broker_url.get_secret_value()
     management_url, metrics_url = (
         url.get_secret_value() if url else None for url in (settings.broker_management_url, settings.broker_metrics_url)
@@ -216,6 +222,7 @@ async def _open_services(settings: Settings, stack: AsyncExitStack) -> Services:
         tasks=tasks,
         queues=Queues(records=records, background=background, tasks=tasks),
         schedules=Schedules(records=records, directory=background.directory),
+        keys=Keys(records=records, ring=ring),
         observed=ObservedMetrics(),
     )
 

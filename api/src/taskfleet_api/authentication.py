@@ -3,73 +3,100 @@
 Deny by default: a route that is added later is closed until its path is listed here. A key is never logged.
 """
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 
+import structlog
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskfleet_api import documentation
-from taskfleet_api.problems import ERROR_TABLE, Problem, ProblemResponse
-from taskfleet_api.tasks.model import ANONYMOUS
-from taskfleet_core.errors import AuthenticationError
+from taskfleet_api.access import API, Caller, acting_as, find_scope, get_caller
+from taskfleet_api.keys.ring import KeyRing
+from taskfleet_api.problems import ERROR_TABLE, Problem, ProblemResponse, build_problem
+from taskfleet_core.errors import AuthenticationError, PermissionDeniedError, UnavailableError
 
-__all__ = ["ADMIN", "OPEN_PATHS", "ApiKeys", "Authentication", "get_principal"]
+__all__ = ["OPEN_PATHS", "Authentication", "get_principal"]
 
-ADMIN = "admin"
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"}) | documentation.PATHS
-PRINCIPAL = "taskfleet.principal"
-BEARER = b"bearer "
 CHALLENGE = 'Bearer realm="taskfleet"'
-
-
-class ApiKeys:
-    """Names the caller of a request by the key that it sends."""
-
-    def __init__(self, admin_key: str) -> None:
-        self._digest = _hash(admin_key.encode())
-
-    def identify(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """The principal; None without the right key. `X-API-Key` is for those whose proxy uses `Authorization`."""
-        key = headers.get(b"x-api-key")
-        if key is None:
-            key = _read_bearer(headers.get(b"authorization", b""))
-        if key is None or not hmac.compare_digest(_hash(key), self._digest):
-            return None
-        return ADMIN
-
-
-def _read_bearer(value: bytes) -> bytes | None:
-    return value[len(BEARER) :].strip() if value[: len(BEARER)].lower() == BEARER else None
-
-
-def _hash(key: bytes) -> bytes:
-    """Of one length for all keys: comparing them then tells nothing, not even how long the right one is."""
-    return hashlib.sha256(key).digest()
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Each submission leaves a record with its principal and time: a line beside it would say nothing more.
+SUBMISSION_PATHS = frozenset({f"{API}tasks", f"{API}tasks:batch"})
+audit = structlog.get_logger("taskfleet.audit")
 
 
 class Authentication:
-    """Lets requests through that carry the key or need none; the others get a 401 problem document."""
+    """Lets requests through that carry a key with the right scope, or need none; others get a 401 or 403 problem."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
         self._app = app
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http" and not _is_open(scope):
-            headers = dict(scope["headers"])
-            principal = self._keys.identify(headers)
-            if principal is None:
-                await _refuse(headers)(scope, receive, send)
-                return
-            scope[PRINCIPAL] = principal
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            caller = await self._keys.identify(headers)
+        except UnavailableError as error:
+            await ProblemResponse(build_problem(error), scope["path"])(scope, receive, send)
+            return
+        answer = _Audited(scope, path, caller, send)
+        if caller is None:
+            await _refuse(headers)(scope, receive, answer)
+        elif (refusal := _check(caller, scope["method"], path)) is not None:
+            await ProblemResponse(build_problem(refusal), scope["path"])(scope, receive, answer)
+        else:
+            with acting_as(caller):
+                await self._app(scope, receive, answer)
 
 
-def _is_open(scope: Scope) -> bool:
-    return scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS
+class _Audited:
+    """Passes an answer on and writes one line about each refusal and each change."""
+
+    def __init__(self, scope: Scope, path: str, caller: Caller | None, send: Send) -> None:
+        self._scope = scope
+        self._path = path
+        self._caller = caller
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._note(message["status"])
+        await self._send(message)
+
+    def _note(self, status: int) -> None:
+        method = self._scope["method"]
+        is_change = method not in SAFE_METHODS and self._path not in SUBMISSION_PATHS and status < 400
+        if not is_change and status not in (401, 403):
+            return
+        client = self._scope.get("client")
+        audit.info(
+            "changed" if is_change else "refused",
+            principal=self._caller.principal if self._caller else None,
+            method=method,
+            path=self._path,
+            status=status,
+            client=client[0] if client else None,
+        )
+
+
+def _check(caller: Caller, method: str, path: str) -> PermissionDeniedError | None:
+    """Why the caller may not do this, or None. Which queue it is about, the services look at."""
+    needed = find_scope(method, path)
+    if not caller.may(needed):
+        has = ", ".join(sorted(caller.scopes))
+        return PermissionDeniedError(f"This needs a key with the scope {needed!s}; yours has: {has}.")
+    is_reference, is_keys = not path.startswith(API), path.startswith(f"{API}keys")
+    if caller.queues is not None and (is_reference or is_keys):
+        return PermissionDeniedError("This needs a key for all queues; yours is limited to some.")
+    return None
 
 
 def _refuse(headers: Mapping[bytes, bytes]) -> ASGIApp:
@@ -85,7 +112,6 @@ def _refuse(headers: Mapping[bytes, bytes]) -> ASGIApp:
     return refuse
 
 
-def get_principal(request: Request) -> str:
+def get_principal(_request: Request) -> str:
     """Who made the request: what idempotency keys belong to."""
-    principal: str = request.scope.get(PRINCIPAL, ANONYMOUS)
-    return principal
+    return get_caller().principal

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from taskfleet_api.authentication import OPEN_PATHS
+from taskfleet_api.keys.schemas import NewKeyInput
 from taskfleet_api.requests import ProblemModel, problem_responses
 from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
 from taskfleet_api.tasks.schemas import JSON_VALUE_SCHEMA, BatchItem, TaskSubmission
@@ -22,7 +23,7 @@ final state. States: `scheduled`, `pending`, `queued`, `running`, `retrying`, th
 """
 REFERENCE = "#/components/schemas/{model}"
 # Bodies that are read without FastAPI, and the problem, which no route returns as a model.
-EXTRA_MODELS = (TaskSubmission, BatchItem, ScheduleInput, NewScheduleInput)
+EXTRA_MODELS = (TaskSubmission, BatchItem, ScheduleInput, NewScheduleInput, NewKeyInput)
 
 
 def build_openapi(app: FastAPI, root_path: str, *, secured: bool = False) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def _add_security(document: dict[str, Any]) -> None:
             operation["responses"]["401"] = problem_responses(401)[401] | {
                 "headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}
             }
+            operation["responses"]["403"] = problem_responses(403)[403]
 
 
 def _remove_validation_error(document: dict[str, Any]) -> None:

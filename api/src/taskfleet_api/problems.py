@@ -17,6 +17,7 @@ from taskfleet_core.errors import (
     InvalidInputError,
     NotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     RecordsUnavailableError,
     StoreUnavailableError,
     TaskfleetError,
@@ -55,6 +56,7 @@ class ProblemKind:
 INVALID_INPUT = ProblemKind(422, "invalid-input", "The input is not valid")
 MALFORMED_BODY = ProblemKind(400, "malformed-body", "The body cannot be read")
 UNAUTHENTICATED = ProblemKind(401, "unauthenticated", "The request carries no valid key")
+FORBIDDEN = ProblemKind(403, "forbidden", "The key does not allow this")
 NOT_FOUND = ProblemKind(404, "not-found", "There is no such resource")
 METHOD_NOT_ALLOWED = ProblemKind(405, "method-not-allowed", "The resource does not support this method")
 CONFLICT = ProblemKind(409, "conflict", "The state of the resource forbids this")
@@ -86,6 +88,7 @@ class BodyTimeoutError(InvalidInputError):
 ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     InvalidInputError: INVALID_INPUT,
     AuthenticationError: UNAUTHENTICATED,
+    PermissionDeniedError: FORBIDDEN,
     NotFoundError: NOT_FOUND,
     ConflictError: CONFLICT,
     OverloadedError: OVERLOADED,

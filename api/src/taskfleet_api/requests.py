@@ -40,6 +40,7 @@ class ProblemModel(BaseModel):
 _DESCRIPTIONS = {
     400: "The body cannot be read.",
     401: "The request carries no valid key.",
+    403: "The key lacks the scope that this needs.",
     404: "There is no such resource; for an unknown queue the document names those that exist.",
     405: "The resource does not support this method.",
     408: "The body did not arrive in time.",

@@ -10,16 +10,29 @@ from taskfleet.errors import (
     InvalidInputError,
     NotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     TaskFailedError,
     TaskfleetError,
     UnavailableError,
     WaitTimeoutError,
 )
-from taskfleet.models import Event, Queue, Retry, Schedule, Submission, Task, TaskAttempt, TaskError, TaskSignature
+from taskfleet.models import (
+    ApiKey,
+    Event,
+    Queue,
+    Retry,
+    Schedule,
+    Submission,
+    Task,
+    TaskAttempt,
+    TaskError,
+    TaskSignature,
+)
 from taskfleet_core.states import TaskState
 
 __all__ = [
     "ApiError",
+    "ApiKey",
     "AsyncClient",
     "AuthenticationError",
     "Client",
@@ -29,6 +42,7 @@ __all__ = [
     "InvalidInputError",
     "NotFoundError",
     "OverloadedError",
+    "PermissionDeniedError",
     "Queue",
     "Retry",
     "Schedule",

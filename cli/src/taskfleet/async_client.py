@@ -15,7 +15,7 @@ import httpx
 
 from taskfleet.errors import TaskfleetError, UnavailableError, WaitTimeoutError, build_error
 from taskfleet.keys import check_key
-from taskfleet.models import Event, Queue, Retry, Schedule, Submission, Task, TaskSignature, format_time
+from taskfleet.models import ApiKey, Event, Queue, Retry, Schedule, Submission, Task, TaskSignature, format_time
 from taskfleet.sse import SseMessage, SseParser
 from taskfleet_core.states import TaskState
 
@@ -289,6 +289,31 @@ class AsyncClient:
     async def delete_schedule(self, schedule_id: str) -> None:
         """Remove a periodic task; what it already submitted stays."""
         await self._call("DELETE", f"/schedules/{_quote(schedule_id)}")
+
+    # --- keys ---------------------------------------------------------------------------------------------------
+
+    async def keys(self) -> Sequence[ApiKey]:
+        """All API keys, without their secrets."""
+        answer = await self._call("GET", "/keys")
+        return [ApiKey.model_validate(item) for item in answer["items"]]
+
+    async def create_key(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        queues: Sequence[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> ApiKey:
+        """Make a key: `key` of the answer is the secret, which cannot be read again. Raises ConflictError for a name
+        that is taken, also when the answer to a first try got lost: revoke it then."""
+        body = {"name": name, "scopes": list(scopes), "queues": queues and list(queues)}
+        answer = await self._call("POST", "/keys", body=body | {"expires_at": format_time(expires_at)})
+        return ApiKey.model_validate(answer)
+
+    async def revoke_key(self, name: str) -> None:
+        """Make a key worthless, within five seconds everywhere."""
+        await self._call("DELETE", f"/keys/{_quote(name)}")
 
     # --- HTTP ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 TaskfleetError
 +-- InvalidInputError    422, 400, 413, 415: the submission or a parameter is wrong; `errors` names each field
 +-- AuthenticationError  401: the API wants a key, or refuses the one that was sent
++-- PermissionDeniedError 403: the key does not allow this
 +-- NotFoundError        404
 +-- ConflictError        409
 +-- OverloadedError      503 with nothing accepted: try again after `retry_after_seconds`
@@ -22,6 +23,7 @@ from taskfleet_core.errors import (
     InvalidInputError,
     NotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     TaskfleetError,
     UnavailableError,
 )
@@ -37,6 +39,7 @@ __all__ = [
     "InvalidInputError",
     "NotFoundError",
     "OverloadedError",
+    "PermissionDeniedError",
     "TaskFailedError",
     "TaskfleetError",
     "UnavailableError",
@@ -79,6 +82,8 @@ def build_error(status: int, document: Any, headers: Mapping[str, str]) -> Taskf
     detail = str(problem.get("detail") or problem.get("title") or f"the API answered with status {status}")
     if status == 401:
         return AuthenticationError(f"{detail} Set TASKFLEET_API_KEY, or give the key to the client.")
+    if status == 403:
+        return PermissionDeniedError(detail)
     if status == 404:
         return NotFoundError(detail)
     if status == 409:

@@ -10,7 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from taskfleet.errors import TaskFailedError
 from taskfleet_core.states import FINAL_STATES, TaskState
 
-__all__ = ["Event", "Queue", "Retry", "Schedule", "Submission", "Task", "TaskAttempt", "TaskError", "TaskSignature"]
+__all__ = [
+    "ApiKey",
+    "Event",
+    "Queue",
+    "Retry",
+    "Schedule",
+    "Submission",
+    "Task",
+    "TaskAttempt",
+    "TaskError",
+    "TaskSignature",
+]
 
 
 class _Answer(BaseModel):
@@ -130,6 +141,17 @@ class TaskSignature(_Answer):
 
     name: str
     parameters: dict[str, Any] | None = None
+
+
+class ApiKey(_Answer):
+    """An API key; `key` is the secret, which only the answer to its creation holds."""
+
+    name: str
+    scopes: list[str]
+    queues: list[str] | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    key: str | None = Field(default=None, repr=False)
 
 
 class Schedule(_Answer):

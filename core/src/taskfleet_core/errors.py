@@ -3,6 +3,7 @@
 TaskfleetError
 +-- InvalidInputError          the caller's input is wrong (field pointer + fix)
 +-- AuthenticationError        the caller did not say who it is, or not rightly
++-- PermissionDeniedError      the caller is known and may not do this
 +-- NotFoundError              a named thing does not exist
 +-- ConflictError              the thing exists, but its state forbids the action
 +-- OverloadedError            a bound is reached; try again after `retry_after_seconds`
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidInputError",
     "NotFoundError",
     "OverloadedError",
+    "PermissionDeniedError",
     "RecordsUnavailableError",
     "StoreUnavailableError",
     "TaskfleetError",
@@ -51,6 +53,10 @@ class InvalidInputError(TaskfleetError):
 
 class AuthenticationError(TaskfleetError):
     """The caller sent no key, or a wrong one."""
+
+
+class PermissionDeniedError(TaskfleetError):
+    """The caller's key is valid and does not allow this."""
 
 
 class NotFoundError(TaskfleetError):

@@ -56,6 +56,33 @@ def test_the_command_line_takes_it_from_the_environment_or_an_option(
     assert KEY not in captured.out + captured.err
 
 
+def test_keys_are_made_listed_and_revoked_by_command(
+    closed: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TASKFLEET_URL", closed.base_url)
+    monkeypatch.setenv("TASKFLEET_API_KEY", KEY)
+    scopes = ["--scope", "submit", "--scope", "read"]
+    assert execute(["keys", "create", "shop", *scopes, "--queue", "jobs", "--days", "30"]) == ExitCode.OK
+    made = capsys.readouterr().out.strip()
+    assert made.startswith("tfk_")
+    assert execute(["keys", "create", "shop", *scopes]) == ExitCode.CONFLICT
+    assert execute(["keys", "create", "else"]) == ExitCode.USAGE
+    assert execute(["keys", "create", "else", "--scope", "all"]) == ExitCode.USAGE
+    capsys.readouterr()
+    assert execute(["keys"]) == ExitCode.OK
+    listed = capsys.readouterr().out
+    assert "read,submit" in listed
+    assert made not in listed
+    monkeypatch.setenv("TASKFLEET_API_KEY", made)
+    assert execute(["submit", "jobs", "jobs.add"]) == ExitCode.OK
+    assert execute(["keys"]) == ExitCode.UNAUTHENTICATED
+    monkeypatch.setenv("TASKFLEET_API_KEY", KEY)
+    assert execute(["keys", "revoke", "shop"]) == ExitCode.OK
+    assert execute(["keys", "revoke", "shop"]) == ExitCode.NOT_FOUND
+    monkeypatch.setenv("TASKFLEET_API_KEY", made)
+    assert execute(["submit", "jobs", "jobs.add"]) == ExitCode.UNAUTHENTICATED
+
+
 def test_probes_and_metrics_stay_open_and_a_refusal_is_counted(closed: Stack) -> None:
     with httpx.Client(base_url=closed.base_url, trust_env=False, timeout=20) as anybody:
         for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):

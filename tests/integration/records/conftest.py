@@ -43,7 +43,16 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-TABLES = ["tasks", "task_attempts", "task_labels", "idempotency_keys", "schedules", "schedule_ticks", "queues"]
+TABLES = [
+    "tasks",
+    "task_attempts",
+    "task_labels",
+    "idempotency_keys",
+    "schedules",
+    "schedule_ticks",
+    "queues",
+    "api_keys",
+]
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from taskfleet_api.access import get_caller
 from taskfleet_api.background import Background, KnownQueue, QueueStatus
 from taskfleet_api.records import Records
 from taskfleet_api.tasks.model import UnknownQueueError
@@ -27,9 +28,9 @@ class Queues:
 
     def get(self, name: str) -> KnownQueue:
         """The queue. Raises NotFoundError."""
-        queue = self._directory.get(name)
-        if queue is None:
-            raise UnknownQueueError(name, self._directory.names())
+        queue, caller = self._directory.get(name), get_caller()
+        if queue is None or not caller.sees(name):
+            raise UnknownQueueError(name, caller.select(self._directory.names()))
         return queue
 
     async def describe(self, name: str) -> dict[str, Any]:
@@ -38,9 +39,9 @@ class Queues:
         return self._build_document(queue, await self._fetch_counts())
 
     async def describe_all(self) -> Sequence[dict[str, Any]]:
-        """Every queue with all its figures."""
+        """Every queue that the caller sees, with all its figures."""
         counts = await self._fetch_counts()
-        known = [self._directory.get(name) for name in self._directory.names()]
+        known = [self._directory.get(name) for name in get_caller().select(self._directory.names())]
         return [self._build_document(queue, counts) for queue in known if queue is not None]
 
     async def redrive(self, name: str, limit: int) -> tuple[int, bool]:

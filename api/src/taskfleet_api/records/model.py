@@ -196,6 +196,7 @@ class TaskFilter:
     labels: tuple[tuple[str, str], ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    only_queues: tuple[str, ...] | None = None  # of all queues these; None: no bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,17 @@ class Page:
 
     items: list[TaskRecord] = field(default_factory=list)
     next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An API key without its secret. `queues` None: all."""
+
+    name: str
+    scopes: tuple[str, ...]
+    queues: tuple[str, ...] | None
+    created_at: datetime
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

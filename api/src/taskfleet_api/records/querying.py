@@ -111,6 +111,8 @@ async def count_queues(database: Database) -> dict[str, dict[str, int]]:
 
 async def list_tasks(database: Database, wanted: TaskFilter, cursor: str | None, limit: int) -> Page:
     """One page by (created_at, id), newest first. Ids alone would not do: a Celery producer's are not in time order."""
+    if wanted.only_queues == ():
+        return Page()
     digest = _build_digest(wanted)
     values = _build_values(wanted)
     if cursor:
@@ -134,6 +136,7 @@ def _build_values(wanted: TaskFilter) -> dict[str, Any]:
         "created_after": wanted.created_after,
         "created_before": wanted.created_before,
     }
+    values["only_queues"] = None if wanted.only_queues is None else list(wanted.only_queues)
     for number, (key, value) in enumerate(wanted.labels):
         values[f"key_{number}"], values[f"value_{number}"] = clean_text(key, 256), clean_text(value, 256)
     return {name: value for name, value in values.items() if value is not None}
@@ -180,6 +183,7 @@ def _build_conditions(given: frozenset[str], created_at: Column[Any], task_id: C
     last_at = bindparam("last_at", type_=time)
     conditions = {
         "queue": tasks.c.queue == bindparam("queue"),
+        "only_queues": tasks.c.queue.in_(bindparam("only_queues", expanding=True)),
         "task": tasks.c.task == bindparam("task"),
         "created_after": created_at >= bindparam("created_after", type_=time),
         "created_before": created_at < bindparam("created_before", type_=time),

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from taskfleet_api.records import (
     commanding,
+    keys,
     migrating,
     publishing,
     querying,
@@ -25,6 +26,7 @@ from taskfleet_api.records.engine import Database, open_database
 from taskfleet_api.records.model import (
     ApplyResult,
     CancelOutcome,
+    KeyRecord,
     NewTask,
     Outcome,
     Page,
@@ -220,6 +222,24 @@ class Records:
         return await self._run(
             "recording a tick", schedules.insert_tick_tasks, schedule_id, tick_at, next_at, task, self._grace
         )
+
+    # API keys
+
+    async def add_key(self, key: KeyRecord, digest: bytes) -> bool:
+        """Keep a key by its digest; False when its name is taken."""
+        return await self._run("saving a key", keys.add_key, key, digest)
+
+    async def fetch_key(self, digest: bytes) -> KeyRecord | None:
+        """The key with this digest, expired ones too."""
+        return await self._run("reading a key", keys.fetch_key, digest)
+
+    async def list_keys(self) -> list[KeyRecord]:
+        """All keys by name."""
+        return await self._run("reading keys", keys.list_keys)
+
+    async def delete_key(self, name: str) -> bool:
+        """Forget a key; whether there was one."""
+        return await self._run("deleting a key", keys.delete_key, name)
 
     # The copy of registry and catalog
 

@@ -20,6 +20,7 @@ from taskfleet_api.records.column_types import Digest, JsonText, TaskId, UtcTime
 from taskfleet_api.records.model import MAX_LABEL_LENGTH, MAX_NAME_LENGTH
 
 __all__ = [
+    "api_keys",
     "idempotency_keys",
     "metadata",
     "queues",
@@ -175,3 +176,16 @@ queues = Table(
     Column("updated_at", UtcTime, nullable=False),
     **MYSQL,
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", name, primary_key=True),
+    Column("digest", Digest, nullable=False),  # of the key; the key itself is nowhere
+    Column("scopes", JsonText, nullable=False),
+    Column("queues", JsonText),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    **MYSQL,
+)
+Index("ix_api_keys_digest", api_keys.c.digest, unique=True)

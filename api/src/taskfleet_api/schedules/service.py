@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from taskfleet_api.access import get_caller
 from taskfleet_api.background import (
     QueueDirectory,
     ScheduleRule,
@@ -42,13 +43,21 @@ class Schedules:
     async def get(self, schedule_id: str) -> ScheduleRecord:
         """The schedule. Raises NotFoundError."""
         found = await self._records.get_schedule(schedule_id)
-        if found is None:
+        if found is None or not get_caller().sees(found.queue):
             raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
         return found
 
     async def list(self, after: str | None, limit: int) -> Sequence[ScheduleRecord]:
-        """Schedules by id, those behind `after`."""
-        return await self._records.list_schedules(after, limit)
+        """Schedules by id, those behind `after`, of queues that the caller sees."""
+        caller = get_caller()
+        found: list[ScheduleRecord] = []
+        while len(found) < limit:
+            page = await self._records.list_schedules(after, limit)
+            found += [schedule for schedule in page if caller.sees(schedule.queue)]
+            if len(page) < limit:
+                break
+            after = page[-1].id
+        return found[:limit]
 
     async def create(self, wanted: NewScheduleInput, text: TemplateText, principal: str) -> ScheduleRecord:
         """Create one. Raises ConflictError when the id is taken, else as `put`."""
@@ -62,6 +71,7 @@ class Schedules:
     ) -> tuple[ScheduleRecord, bool]:
         """Create or replace; the schedule and whether it is new. Raises NotFoundError (queue) and InvalidInputError."""
         self._check(wanted)
+        await self._check_owner(schedule_id)
         now = datetime.now(UTC)
         rule = await self._build_rule(schedule_id, wanted, now)
         record = ScheduleRecord(
@@ -79,19 +89,30 @@ class Schedules:
 
     async def delete(self, schedule_id: str) -> None:
         """Delete it; what it submitted stays. Raises NotFoundError."""
+        if get_caller().queues is not None:
+            await self.get(schedule_id)
         if not await self._records.delete_schedule(schedule_id):
             raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
 
     def _check(self, wanted: ScheduleInput) -> None:
-        queue = self._directory.get(wanted.queue)
-        if queue is None:
-            raise UnknownQueueError(wanted.queue, self._directory.names())
+        queue, caller = self._directory.get(wanted.queue), get_caller()
+        if queue is None or not caller.sees(wanted.queue):
+            raise UnknownQueueError(wanted.queue, caller.select(self._directory.names()))
         errors = validate_rule(wanted.model_dump(include={"cron", "interval_seconds", "time_zone", "catch_up"}))
         if errors:
             raise InvalidInputError("The input is not valid.", errors)
         check_abilities(queue, wanted.timeout_seconds)
         if self._directory.knows_task(wanted.queue, wanted.task) is False:
             raise build_unknown_task_error(wanted.queue, wanted.task, [*queue.catalog], "#/task")
+
+    async def _check_owner(self, schedule_id: str) -> None:
+        """Nobody replaces a schedule that they do not see."""
+        caller = get_caller()
+        if caller.queues is None:
+            return
+        present = await self._records.get_schedule(schedule_id)
+        if present is not None and not caller.sees(present.queue):
+            raise ConflictError(f"The id {schedule_id!r} is taken: choose another one.")
 
     async def _build_rule(self, schedule_id: str, wanted: ScheduleInput, now: datetime) -> ScheduleRule:
         """The rule; an interval that stays the same keeps the moment that it counts from."""

@@ -14,16 +14,17 @@ from prometheus_client import Counter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskfleet_api.authentication import ApiKeys
+from taskfleet_api.access import ANYBODY, KeyScope, acting_as
 from taskfleet_api.bodies import check_content, parse_idempotency_key, parse_wait, read_body
+from taskfleet_api.keys.ring import KeyRing
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem, build_problem
 from taskfleet_api.tasks.endpoints import answer_submission, count_submission
 from taskfleet_api.tasks.parsing import parse_fast
 from taskfleet_api.tasks.refusals import count_refusal
 from taskfleet_api.tasks.rendering import render_submitted
-from taskfleet_api.tasks.service import ANONYMOUS, NewSubmission, Services, SubmittedTask
+from taskfleet_api.tasks.service import NewSubmission, Services, SubmittedTask
 from taskfleet_api.telemetry import counter, histogram, parse_traceparent
-from taskfleet_core.errors import TaskfleetError
+from taskfleet_core.errors import TaskfleetError, UnavailableError
 
 __all__ = ["HotSubmissions"]
 
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 class HotSubmissions:
     """Answers `POST /api/v1/tasks` where it can; `handles` says which requests it wants to see."""
 
-    def __init__(self, app: ASGIApp, root_path: str, keys: ApiKeys | None) -> None:
+    def __init__(self, app: ASGIApp, root_path: str, keys: KeyRing | None) -> None:
         self._app = app
         self._keys = keys
         self.services: Services | None = None
@@ -53,10 +54,18 @@ class HotSubmissions:
         """Answer the request, or let the app do it."""
         services = self.services
         headers: Headers = dict(scope["headers"])
-        principal = ANONYMOUS if self._keys is None else self._keys.identify(headers)
-        if services is None or b"origin" in headers or principal is None:
+        try:
+            caller = ANYBODY if self._keys is None else await self._keys.identify(headers)
+        except UnavailableError:
+            caller = None  # the ordinary way says so
+        if services is None or b"origin" in headers or caller is None or not caller.may(KeyScope.SUBMIT):
             await self._app(scope, receive, send)
             return
+        with acting_as(caller):
+            await self._submit(services, caller.principal, scope, receive, send)
+
+    async def _submit(self, services: Services, principal: str, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = dict(scope["headers"])
         started = time.perf_counter()
         try:
             body = await self._read(services, headers, receive)

@@ -1,11 +1,13 @@
 """Reading and steering accepted tasks: the SQL record is the truth, the live state is laid over it."""
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
+from taskfleet_api.access import get_caller
 from taskfleet_api.background import Dispatcher, QueueDirectory
 from taskfleet_api.background.composing import build_event
 from taskfleet_api.live import LiveStore, overlay
@@ -33,12 +35,15 @@ class Tasks:
     async def get(self, task_id: UUID) -> TaskRecord:
         """The record overlaid with the live state. Raises NotFoundError."""
         record = await self._records.get(task_id)
-        if record is None:
+        if record is None or not get_caller().sees(record.queue):
             raise NotFoundError(f"There is no task {task_id}.")
         return (await self._overlay_all((record,)))[0]
 
     async def list(self, wanted: TaskFilter, cursor: str | None = None, limit: int = 50) -> Page:
         """One page, newest first. Raises NotFoundError for a cursor that belongs to no page of this listing."""
+        caller = get_caller()
+        if caller.queues is not None:
+            wanted = replace(wanted, only_queues=tuple(caller.select(self._directory.names())))
         try:
             page = await self._records.list_tasks(wanted, cursor, limit)
         except InvalidInputError as error:
@@ -90,6 +95,8 @@ class Tasks:
 
     async def retry(self, task_id: UUID) -> TaskRecord:
         """Start a new attempt of a task that ended badly. Raises NotFoundError and ConflictError."""
+        if get_caller().queues is not None:
+            await self.get(task_id)
         started = await self.start_attempts([task_id])
         if not started and await self._record_live_end(task_id):
             started = await self.start_attempts([task_id])

@@ -9,16 +9,17 @@ from taskfleet_api.live import LiveStore
 from taskfleet_api.records import GroupCommit, Records
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
-from taskfleet_api.tasks.model import ANONYMOUS, NewSubmission, SubmittedTask
+from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.submitting import Submissions
 
 if TYPE_CHECKING:
+    from taskfleet_api.keys.service import Keys
     from taskfleet_api.metrics import ObservedMetrics
     from taskfleet_api.queues.service import Queues
     from taskfleet_api.schedules.service import Schedules
 
-__all__ = ["ANONYMOUS", "NewSubmission", "Services", "Submissions", "SubmittedTask", "Tasks"]
+__all__ = ["NewSubmission", "Services", "Submissions", "SubmittedTask", "Tasks"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,4 +42,5 @@ class Services:
     tasks: Tasks
     queues: "Queues"
     schedules: "Schedules"
+    keys: "Keys"
     observed: "ObservedMetrics"

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from taskfleet_api.access import get_caller
 from taskfleet_api.background import Dispatcher, KnownQueue, QueueDirectory
 from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTask, Outcome, Records, TaskRecord
 from taskfleet_api.records.ids import build_task_id, created_at_of
@@ -109,9 +110,9 @@ class Submissions:
 
     def build_task(self, submission: NewSubmission) -> NewTask:
         """The row of a submission. Raises NotFoundError, InvalidInputError and ConflictError; does no I/O."""
-        queue = self._directory.get(submission.queue)
-        if queue is None:
-            raise UnknownQueueError(submission.queue, self._directory.names())
+        queue, caller = self._directory.get(submission.queue), get_caller()
+        if queue is None or not caller.sees(submission.queue):
+            raise UnknownQueueError(submission.queue, caller.select(self._directory.names()))
         if queue.scale_only or submission.timeout_seconds is not None:
             check_abilities(queue, submission.timeout_seconds)
         if self._directory.knows_task(submission.queue, submission.task) is False:

@@ -1,0 +1,87 @@
+"""What a caller may do: the scopes of its key, and the queues that it sees.
+
+The caller of the request in hand stands in a context variable, so that every service below the routers asks the same
+question. Outside of requests (background loops, local mode without keys) it is ANYBODY.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import StrEnum
+
+from taskfleet_api.tasks.model import ANONYMOUS
+
+__all__ = ["ANYBODY", "Caller", "KeyScope", "acting_as", "find_scope", "get_caller"]
+
+API = "/api/v1/"
+
+
+class KeyScope(StrEnum):
+    """What a key is good for. ADMIN includes the others."""
+
+    SUBMIT = "submit"  # tasks, retries and schedules
+    READ = "read"
+    CANCEL = "cancel"
+    ADMIN = "admin"  # dead letters; with all queues also keys
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls. `queues` are names, or beginnings of names that end in `*`; None means all queues."""
+
+    principal: str
+    scopes: frozenset[KeyScope]
+    queues: tuple[str, ...] | None = None
+
+    def may(self, scope: KeyScope) -> bool:
+        """Whether the key has the scope, on the queues that it sees."""
+        return scope in self.scopes or KeyScope.ADMIN in self.scopes
+
+    def sees(self, queue: str) -> bool:
+        """Whether the queue, its tasks and its schedules exist for the caller."""
+        if self.queues is None:
+            return True
+        return any(queue.startswith(item[:-1]) if item.endswith("*") else queue == item for item in self.queues)
+
+    def select(self, queues: Sequence[str]) -> Sequence[str]:
+        """Those of the queues that the caller sees."""
+        return queues if self.queues is None else [queue for queue in queues if self.sees(queue)]
+
+
+ANYBODY = Caller(ANONYMOUS, frozenset({KeyScope.ADMIN}))
+_caller: ContextVar[Caller] = ContextVar("taskfleet_caller", default=ANYBODY)
+
+
+def get_caller() -> Caller:
+    """The caller of the request in hand."""
+    return _caller.get()
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Iterator[None]:
+    """Do what follows as this caller."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def find_scope(method: str, path: str) -> KeyScope:
+    """The scope that a request needs. What nobody thought of needs ADMIN."""
+    if not path.startswith(API):
+        return _find_reference_scope(method)
+    resource = path[len(API) :].split("/")[0].split(":")[0]
+    if resource in {"tasks", "queues", "schedules"} and method in {"GET", "HEAD"}:
+        return KeyScope.READ
+    if resource == "tasks" and method == "DELETE":
+        return KeyScope.CANCEL
+    if (resource == "tasks" and method == "POST") or resource == "schedules":
+        return KeyScope.SUBMIT
+    return KeyScope.ADMIN
+
+
+def _find_reference_scope(method: str) -> KeyScope:
+    """The contracts of the older projects: they know no queues, so their callers must see all."""
+    return {"GET": KeyScope.READ, "HEAD": KeyScope.READ, "POST": KeyScope.SUBMIT}.get(method, KeyScope.ADMIN)
