@@ -40,7 +40,7 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/generate_dashboards.py --check
 	$(BIN)/python hack/generate_chart.py --check
 	$(BIN)/python hack/render_k8s.py --check
-	$(BIN)/codespell -q 3 -L convertors --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
+	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
 
 format: bootstrap ## format and fix what the linter can fix
 	$(BIN)/ruff format .

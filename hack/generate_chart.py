@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what the chart has from elsewhere: values.schema.json and docs/chart.md from values.schema.yaml, and the CRD.
+"""Writes what the chart has from elsewhere: values.schema.json and docs/chart.md from values.schema.yaml, and the CRDs.
 
 `--check` writes nothing and exits 1 when a file is not what its source says.
 """
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "taskfleet"
 SOURCE = CHART / "values.schema.yaml"
-CRD = "taskqueues.taskfleet.dev.yaml"
+CRDS = ("taskqueues.taskfleet.dev.yaml", "taskqueuepolicies.taskfleet.dev.yaml")
 NOTE = "Generated from charts/taskfleet/values.schema.yaml by `make generate`; do not edit."
 
 Schema = dict[str, Any]
@@ -141,7 +141,7 @@ def build_files() -> dict[Path, str]:
     return {
         CHART / "values.schema.json": json.dumps({"$comment": NOTE, **schema}, indent=2, ensure_ascii=False) + "\n",
         ROOT / "docs" / "chart.md": build_page(schema),
-        CHART / "crd" / CRD: (ROOT / "k8s" / "crd" / CRD).read_text(encoding="utf-8"),
+        **{CHART / "crd" / name: (ROOT / "k8s" / "crd" / name).read_text(encoding="utf-8") for name in CRDS},
     }
 
 

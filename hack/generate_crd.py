@@ -1,15 +1,15 @@
-"""Writes the CRD from the TaskQueue model to the places that ship it; `--check` fails when one is out of date."""
+"""Writes the CRDs from their models to the place that ships them; `--check` fails when one is out of date."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
-from taskfleet_core.crd import build_crd
+from taskfleet_core.crd import build_crd, build_policy_crd
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = (ROOT / "k8s/crd/taskqueues.taskfleet.dev.yaml",)
-HEADER = "# Generated from core/src/taskfleet_core/taskqueue.py by `make generate`. Do not edit.\n"
+TARGETS = (("taskqueue.py", build_crd), ("policy.py", build_policy_crd))
+HEADER = "# Generated from core/src/taskfleet_core/{source} by `make generate`. Do not edit.\n"
 
 
 class _Plain(yaml.SafeDumper):
@@ -19,17 +19,27 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
+def build_files() -> dict[Path, str]:
+    """The text of each CRD by its path."""
+    files = {}
+    for source, build in TARGETS:
+        crd = build()
+        text = yaml.dump(crd, Dumper=_Plain, sort_keys=False, width=120)
+        files[ROOT / "k8s/crd" / f"{crd['metadata']['name']}.yaml"] = HEADER.format(source=source) + text
+    return files
+
+
 def main() -> int:
     """Write or check; the exit status says whether all is up to date."""
-    wanted = HEADER + yaml.dump(build_crd(), Dumper=_Plain, sort_keys=False, width=120)
-    stale = [path for path in TARGETS if not path.exists() or path.read_text(encoding="utf-8") != wanted]
+    files = build_files()
+    stale = [path for path, wanted in files.items() if not path.exists() or path.read_text(encoding="utf-8") != wanted]
     if "--check" in sys.argv:
         for path in stale:
             sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run make generate\n")
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted, encoding="utf-8")
+        path.write_text(files[path], encoding="utf-8")
     return 0
 
 

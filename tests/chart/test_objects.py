@@ -11,6 +11,10 @@ SERVICES = {
     ("Service", f"taskfleet-{name}")
     for name in ("api", "operator", "rabbitmq", "rabbitmq-nodes", "valkey", "postgresql")
 }
+CRDS = {
+    ("CustomResourceDefinition", "taskqueues.taskfleet.dev"),
+    ("CustomResourceDefinition", "taskqueuepolicies.taskfleet.dev"),
+}
 DEFAULTS = {
     ("Deployment", "taskfleet-api"),
     ("Deployment", "taskfleet-operator"),
@@ -31,7 +35,7 @@ DEFAULTS = {
     ("Lease", "taskfleet-operator"),
     ("Role", "taskfleet-operator-lease"),
     ("RoleBinding", "taskfleet-operator-lease"),
-    ("CustomResourceDefinition", "taskqueues.taskfleet.dev"),
+    *CRDS,
     ("Pod", "taskfleet-test"),
     *ACCOUNTS,
     *POLICIES,
@@ -53,7 +57,7 @@ def test_defaults_are_exactly_these() -> None:
     ("values", "gone"),
     [
         pytest.param({"operator": {"enabled": False}}, OF_OPERATOR, id="operator"),
-        pytest.param({"crd": {"enabled": False}}, {("CustomResourceDefinition", "taskqueues.taskfleet.dev")}, id="crd"),
+        pytest.param({"crd": {"enabled": False}}, CRDS, id="crd"),
         pytest.param({"rabbitmq": {"enabled": False, "existingSecret": "mine"}}, OF_RABBITMQ, id="rabbitmq"),
         pytest.param({"valkey": {"enabled": False, "existingSecret": "mine"}}, OF_VALKEY, id="valkey"),
         pytest.param({"database": {"enabled": False, "existingSecret": "mine"}}, OF_DATABASE, id="database"),
@@ -180,12 +184,15 @@ def test_a_new_image_of_the_api_replaces_no_pod_of_the_stores() -> None:
     assert changed == {"taskfleet-api", "taskfleet-test"}
 
 
-def test_the_crd_is_the_committed_one_and_outlives_the_release() -> None:
-    (crd,) = render_chart().find("CustomResourceDefinition")
-    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+def test_the_crds_are_the_committed_ones_and_outlive_the_release() -> None:
     import yaml
 
-    assert crd == yaml.safe_load((CHART.parents[1] / "k8s/crd/taskqueues.taskfleet.dev.yaml").read_text())
+    crds = render_chart().find("CustomResourceDefinition")
+    assert {("CustomResourceDefinition", crd["metadata"]["name"]) for crd in crds} == CRDS
+    for crd in crds:
+        assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        path = CHART.parents[1] / "k8s/crd" / f"{crd['metadata']['name']}.yaml"
+        assert crd == yaml.safe_load(path.read_text())
 
 
 def test_rules_and_dashboards_are_shipped_as_they_are() -> None:

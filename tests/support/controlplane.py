@@ -28,7 +28,7 @@ from tests.support.waiting import eventually_sync
 __all__ = ["ROOT", "ApiError", "ControlPlane", "control_plane", "controllers", "find_binaries"]
 
 ROOT = Path(__file__).resolve().parents[2]
-CRD = ROOT / "k8s/crd/taskqueues.taskfleet.dev.yaml"
+CRDS = ROOT / "k8s/crd"
 NEEDED = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm")
 BUILD_SECONDS = 1800
 
@@ -98,8 +98,8 @@ class ControlPlane:
         command += ["--initial-cluster", f"default={peer}"]
         self._etcd = start_process(command, log=self.folder / "etcd.log")
         self.start_api_server()
-        self.kubectl("apply", "--server-side", "-f", str(CRD))
-        self.kubectl("wait", "--for=condition=Established", "crd/taskqueues.taskfleet.dev", "--timeout=30s")
+        self.kubectl("apply", "--server-side", "-f", str(CRDS))
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         eventually_sync(lambda: self.find("/apis/taskfleet.dev/v1alpha1/taskqueues"), 30)
         eventually_sync(lambda: "/apis/taskfleet.dev/v1alpha1" in str(self.find("/openapi/v3")), 30)
         shutil.rmtree(self.folder / "kubectl-cache", ignore_errors=True)  # it knows nothing of the CRD yet

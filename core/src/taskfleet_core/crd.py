@@ -1,28 +1,33 @@
-"""Builds the CustomResourceDefinition of `TaskQueue` from the pydantic model. Pure: returns plain dictionaries.
+"""Builds the CustomResourceDefinitions of `TaskQueue` and `TaskQueuePolicy` from the pydantic models. Pure: returns
+plain dictionaries.
 
 Kubernetes wants a structural schema: no `$ref`, no `anyOf` with null, defaults spelled out at every level, and the
 cross-field rules as CEL. Everything that a person reads in `kubectl explain` comes from the model's descriptions.
 """
 
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from taskfleet_core.policy import TaskQueuePolicy, TaskQueuePolicySpec, TaskQueuePolicyStatus
 from taskfleet_core.taskqueue import (
     GROUP,
     KIND,
     NAME_MAX_LENGTH,
     OBJECT_NAME_PATTERN,
+    POLICY_KIND,
     Rule,
     TaskQueue,
     TaskQueueSpec,
     TaskQueueStatus,
 )
 
-__all__ = ["build_crd"]
+__all__ = ["build_crd", "build_policy_crd"]
 
 VERSION = "v1alpha1"
 PLURAL = "taskqueues"
+POLICY_PLURAL = "taskqueuepolicies"
 
 OPEN_LISTS = {"env", "envFrom"}  # Kubernetes defines their content: checked when the pod template is applied
 MAX_ITEMS = 64  # bounds what a CEL rule may cost
@@ -41,34 +46,19 @@ COLUMNS = (
 )
 
 
+POLICY_COLUMNS = (
+    ("Limit", "integer", ".spec.maxReplicas", "Worker pods allowed", 0),
+    ("Used", "integer", ".status.used", "Worker pods that exist or were asked for", 0),
+    ("Wanted", "integer", ".status.wanted", "Worker pods that the scaling rules want", 0),
+    ("Queues", "integer", ".status.queues", "TaskQueues that share the limit", 0),
+    ("Age", "date", ".metadata.creationTimestamp", "", 0),
+)
+
+
 def build_crd() -> dict[str, Any]:
-    """The CustomResourceDefinition, ready to be written as YAML."""
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "shortNames": ["tq"],
-                "categories": ["taskfleet"],
-            },
-            "versions": [_build_version()],
-        },
-    }
-
-
-def _build_version() -> dict[str, Any]:
-    return {
-        "name": VERSION,
-        "served": True,
-        "storage": True,
-        "additionalPrinterColumns": [_build_column(*column) for column in COLUMNS],
+    """The CustomResourceDefinition of TaskQueue, ready to be written as YAML."""
+    version = {
+        **_start_version(COLUMNS),
         "subresources": {
             "status": {},
             "scale": {
@@ -78,6 +68,51 @@ def _build_version() -> dict[str, Any]:
             },
         },
         "schema": {"openAPIV3Schema": _build_root()},
+    }
+    return _build_definition(KIND, PLURAL, "tq", version)
+
+
+def build_policy_crd() -> dict[str, Any]:
+    """The CustomResourceDefinition of TaskQueuePolicy."""
+    spec = _build_model(TaskQueuePolicySpec)
+    spec["description"] = _describe(TaskQueuePolicy, "spec")
+    status = _widen(_build_model(TaskQueuePolicyStatus))
+    status["description"] = _describe(TaskQueuePolicy, "status")
+    version = {
+        **_start_version(POLICY_COLUMNS),
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": _build_object_schema(TaskQueuePolicy, POLICY_KIND, spec, status)},
+    }
+    return _build_definition(POLICY_KIND, POLICY_PLURAL, "tqp", version)
+
+
+def _build_definition(kind: str, plural: str, short: str, version: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "plural": plural,
+                "singular": kind.lower(),
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "shortNames": [short],
+                "categories": ["taskfleet"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def _start_version(columns: Iterable[tuple[str, str, str, str, int]]) -> dict[str, Any]:
+    return {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": [_build_column(*column) for column in columns],
     }
 
 
@@ -106,29 +141,37 @@ def _build_root() -> dict[str, Any]:
     spec["properties"]["worker"]["properties"]["image"].pop("nullable")
     status = _widen(_build_model(TaskQueueStatus))
     status["description"] = _describe(TaskQueue, "status")
+    root = _build_object_schema(TaskQueue, KIND, spec, status)
+    root["x-kubernetes-validations"] = [
+        {
+            "rule": f"size(self.metadata.name) <= {NAME_MAX_LENGTH}",
+            "message": f"metadata.name must have at most {NAME_MAX_LENGTH} characters: "
+            "the names of the children are made from it",
+        },
+        {
+            "rule": f"self.metadata.name.matches('{OBJECT_NAME_PATTERN}')",
+            "message": "metadata.name must be of lower-case letters, digits and inner dashes, without dots: "
+            "it becomes a label and the queue's name",
+        },
+    ]
+    return root
+
+
+def _build_object_schema(
+    model: type[BaseModel], kind: str, spec: dict[str, Any], status: dict[str, Any]
+) -> dict[str, Any]:
+    """The schema of a whole object."""
     return {
         "type": "object",
-        "description": (TaskQueue.__doc__ or "").strip(),
+        "description": (model.__doc__ or "").strip(),
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": "Version of the schema of this object."},
-            "kind": {"type": "string", "description": "Always TaskQueue."},
+            "kind": {"type": "string", "description": f"Always {kind}."},
             "metadata": {"type": "object"},
             "spec": spec,
             "status": status,
         },
-        "x-kubernetes-validations": [
-            {
-                "rule": f"size(self.metadata.name) <= {NAME_MAX_LENGTH}",
-                "message": f"metadata.name must have at most {NAME_MAX_LENGTH} characters: "
-                "the names of the children are made from it",
-            },
-            {
-                "rule": f"self.metadata.name.matches('{OBJECT_NAME_PATTERN}')",
-                "message": "metadata.name must be of lower-case letters, digits and inner dashes, without dots: "
-                "it becomes a label and the queue's name",
-            },
-        ],
     }
 
 
@@ -234,6 +277,9 @@ def _add_default(text: str, default: Any) -> str:
 def _build_object(
     node: dict[str, Any], definitions: dict[str, Any], models: dict[str, type[BaseModel]]
 ) -> dict[str, Any]:
+    values = node.get("additionalProperties")
+    if isinstance(values, dict) and values.get("type") == "string":  # a mapping of texts, such as labels
+        return {"additionalProperties": _structural(values, definitions, models), "maxProperties": MAX_ITEMS}
     if "properties" not in node:  # a free-form mapping
         return {"x-kubernetes-preserve-unknown-fields": True}
     result: dict[str, Any] = {}

@@ -4,7 +4,7 @@ Knows nothing of what the documents mean.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +21,15 @@ Location = tuple[int | str, ...]
 
 
 def load_documents(
-    path: Path, model: type[M], *, group: str, pattern_fixes: Mapping[str, str] | None = None
+    path: Path,
+    model: type[M],
+    *,
+    group: str,
+    pattern_fixes: Mapping[str, str] | None = None,
+    others: Collection[str] = (),
 ) -> list[tuple[M, int]]:
-    """Every document of `path` whose apiVersion is in `group`, with its first line; others are passed over.
+    """Every document of `path` whose apiVersion is in `group`, with its first line; others are passed over, and so are
+    those of `others`, the group's further kinds.
 
     Raises InvalidInputError with one line for each fault of the file.
     """
@@ -38,7 +44,8 @@ def load_documents(
         if not isinstance(content, dict):
             kinds.append(type(content).__name__)
             continue
-        if not str(content.get("apiVersion", "")).startswith(group + "/") and content.get("kind") != model.__name__:
+        is_foreign = not str(content.get("apiVersion", "")).startswith(group + "/")
+        if (is_foreign and content.get("kind") != model.__name__) or content.get("kind") in others:
             kinds.append(str(content.get("kind", "no kind")))
             continue
         try:

@@ -43,6 +43,7 @@ class Cause(StrEnum):
     IDLE = "idle"
     MINIMUM = "minimum"
     MAXIMUM = "maximum"
+    FLEET = "fleet"  # a limit of several queues: see fleet.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ __all__ = [
 GROUP = "taskfleet.dev"
 API_VERSION = "taskfleet.dev/v1alpha1"
 KIND = "TaskQueue"
+POLICY_KIND = "TaskQueuePolicy"  # see policy.py
 NAME_MAX_LENGTH = 52  # leaves room for the suffixes of child objects in 63 characters
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -255,6 +256,12 @@ class Scaling(DocumentModel):
         description="Set: a fixed number of replicas, whatever the rule and the bounds say; the target of "
         "`kubectl scale`. null: scale by the rule.",
     )
+    priority: int = Field(
+        default=0,
+        ge=-1000,
+        le=1000,
+        description="Where a TaskQueuePolicy limits several TaskQueues, those of higher priority get pods first.",
+    )
     schedules: list[Schedule] = Field(default_factory=list, description="Other bounds at certain times.")
     mode: Mode = Field(
         default="Active",
@@ -384,7 +391,7 @@ def load_task_queues(path: Path | str) -> list[TaskQueue]:
     path = Path(path)
     queues: list[TaskQueue] = []
     first_line: dict[tuple[str, str], int] = {}
-    for queue, line in load_documents(path, TaskQueue, group=GROUP, pattern_fixes=PATTERN_FIXES):
+    for queue, line in load_documents(path, TaskQueue, group=GROUP, pattern_fixes=PATTERN_FIXES, others=(POLICY_KIND,)):
         for field, value in (("metadata.name", queue.name), ("spec.queueName", queue.queue_name)):
             earlier = first_line.setdefault((field, value), line)
             if earlier != line:

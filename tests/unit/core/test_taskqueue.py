@@ -62,6 +62,7 @@ def test_defaults_are_those_of_the_design() -> None:
             "targetQueueDepth": None,
             "idleSeconds": 60,
             "replicas": None,
+            "priority": 0,
             "schedules": [],
             "mode": "Active",
         },
