@@ -147,6 +147,7 @@ def test_defaults_are_filled_in(control_plane: ControlPlane, namespace: str) -> 
         "maxReplicas": 50,
         "targetWaitSeconds": 5,
         "idleSeconds": 60,
+        "priority": 0,
         "schedules": [],
         "mode": "Active",
     }

@@ -1,8 +1,9 @@
 """The conditions of a TaskQueue: what holds, why, and how to mend it. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from taskfleet_core.scaling import Cause, Decision
 from taskfleet_core.statistics import QueueStatistics
@@ -18,6 +19,7 @@ BROKER_REASONS = {Reason.BROKER_UNREACHABLE, Reason.BROKER_CREDENTIALS_REFUSED}
 CRASHES = 2  # a worker that runs between two crashes is no healthy one
 
 Verdict = tuple[str, Reason, str]  # status, reason, message
+Kind = TypeVar("Kind", bound=StrEnum)
 
 
 def build_conditions(
@@ -39,7 +41,7 @@ def build_conditions(
 
 
 def merge_conditions(
-    earlier: list[dict[str, Any]], wanted: dict[ConditionType, Verdict], generation: int | None, now: datetime
+    earlier: list[dict[str, Any]], wanted: Mapping[Kind, Verdict], generation: int | None, now: datetime
 ) -> list[dict[str, Any]]:
     """Keep `lastTransitionTime` where the status stays."""
     before = {condition["type"]: condition for condition in earlier}
@@ -131,6 +133,8 @@ def _judge_scaling(observed: Observed, mode: Reason, decision: Decision | None) 
 
 
 def _judge_limits(decision: Decision | None) -> Verdict:
+    if decision is not None and decision.cause is Cause.FLEET:
+        return "True", Reason.FLEET_LIMIT, decision.reason
     if decision is not None and decision.cause is Cause.MAXIMUM:
         return "True", Reason.AT_MAXIMUM, decision.reason
     if decision is not None and decision.cause is Cause.MINIMUM:

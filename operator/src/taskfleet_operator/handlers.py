@@ -72,12 +72,11 @@ def build_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def wait_for_crd(kube: Kube, namespace: str | None) -> None:
-    """Wait until TaskQueues can be listed: kopf would not notice a CRD that comes later."""
+async def wait_for_crd(kube: Kube, namespace: str | None) -> list[dict[str, Any]]:
+    """Wait until TaskQueues can be listed: kopf would not notice a CRD that comes later. Returns their metadata."""
     while True:
         try:
-            await kube.list_metadata(KIND, namespace)
-            return
+            return await kube.list_metadata(KIND, namespace)
         except TaskfleetError as error:
             missing = isinstance(error, NotFoundError)
             text = "the CRD taskqueues.taskfleet.dev is missing: apply k8s/crd" if missing else str(error)

@@ -13,7 +13,7 @@ from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.observing import parse_queue, parse_time
 
-__all__ = ["Entry", "QueueIndex", "get_key"]
+__all__ = ["Entry", "Manifest", "QueueIndex", "get_key"]
 
 Manifest = dict[str, Any]
 Place = tuple[str, str]  # identity of the broker, name of the queue

@@ -26,6 +26,7 @@ PLURALS = {
     "Secret": "secrets",
     "ServiceAccount": "serviceaccounts",
     "TaskQueue": "taskqueues",
+    "TaskQueuePolicy": "taskqueuepolicies",
 }
 API_VERSIONS = {
     "ConfigMap": "v1",
@@ -37,6 +38,7 @@ API_VERSIONS = {
     "Secret": "v1",
     "ServiceAccount": "v1",
     "TaskQueue": API_VERSION,
+    "TaskQueuePolicy": API_VERSION,
 }
 TIMEOUT_SECONDS = 10.0
 # An open watch says at least a bookmark each minute: one that is silent for longer has lost its connection.
@@ -180,11 +182,11 @@ class Kube:
         except NotFoundError:
             return
 
-    async def replace_status(self, queue: Manifest, status: Manifest) -> Manifest:
-        """Write the whole status of a TaskQueue, if the TaskQueue has not changed since it was read."""
+    async def replace_status(self, queue: Manifest, status: Manifest, kind: str = "TaskQueue") -> Manifest:
+        """Write the whole status of a TaskQueue (or another kind), if it has not changed since it was read."""
         metadata = queue["metadata"]
         body = {**queue, "status": status}
-        path = build_path("TaskQueue", metadata["namespace"], metadata["name"], "status")
+        path = build_path(kind, metadata["namespace"], metadata["name"], "status")
         return await self._call("PUT", path, {"fieldManager": FIELD_MANAGER}, body)
 
     async def annotate_pod(self, namespace: str, name: str, annotations: dict[str, str | None]) -> None:

@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import kopf
 import structlog
@@ -13,10 +14,13 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
 from taskfleet_core.errors import TaskfleetError
+from taskfleet_core.taskqueue import POLICY_KIND
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory
 from taskfleet_operator.children.injection import Injection, read_injected_files
 from taskfleet_operator.events import EventSender
+from taskfleet_operator.fleet import FleetLimits
+from taskfleet_operator.fleet_keeping import keep_policies, read_policy, seed_fleet
 from taskfleet_operator.handlers import build_registry, build_settings, sweep_deleted, wait_for_crd
 from taskfleet_operator.kube import Kube, open_kube
 from taskfleet_operator.lease import Lease
@@ -63,6 +67,8 @@ class Operator:
             on_return=self._keeper.report_return,
             interval_seconds=settings.interval_seconds,
         )
+        self._fleet = FleetLimits(settings.max_replicas, lambda key: self.work.add(key), _call_later)
+        self._policies = Watcher(kube, POLICY_KIND, settings.namespace, self._on_policy, selector="", is_optional=True)
         events = EventSender(kube)
         self.reconciler = Reconciler(
             kube=kube,
@@ -76,6 +82,7 @@ class Operator:
             injection=Injection.from_files(read_injected_files()),
             may_write=lambda: self._lease.is_leader,
             enqueue=lambda key: self.work.add(key),
+            fleet=self._fleet,
         )
         self.work = WorkQueue(self.reconciler.reconcile, settings.reconcile_workers)
         self._ready_at = time.monotonic()
@@ -110,12 +117,15 @@ class Operator:
 
     async def _lead(self, stop: asyncio.Event) -> None:
         lost = asyncio.create_task(self._lease.wait_lost(), name="lease")
-        loops = [asyncio.create_task(watcher.run(), name=f"watch-{kind}") for kind, watcher in self._watchers.items()]
+        watchers = {**self._watchers, POLICY_KIND: self._policies}
+        loops = [asyncio.create_task(watcher.run(), name=f"watch-{kind}") for kind, watcher in watchers.items()]
         try:
-            listed = wait_for_crd(self._kube, self._settings.namespace)
+            listed = asyncio.create_task(wait_for_crd(self._kube, self._settings.namespace))
             await _first(stop.wait(), listed, asyncio.shield(lost))
-            for watcher in self._watchers.values():
+            for watcher in watchers.values():
                 await _first(stop.wait(), watcher.synced.wait(), asyncio.shield(lost))
+            if listed.done() and not listed.cancelled():
+                seed_fleet(self._fleet, listed.result(), self._watchers["Deployment"])
             await self.work.start()
             loops += [
                 asyncio.create_task(self._watch_task_queues(stop), name="kopf"),
@@ -123,6 +133,7 @@ class Operator:
                 asyncio.create_task(self._poller.run(), name="poller"),
                 asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
                 asyncio.create_task(self._register(), name="registry"),
+                asyncio.create_task(keep_policies(self._fleet, self._kube), name="policies"),
             ]
             self._ready, self._ready_at = True, time.monotonic()
             await _first(stop.wait(), asyncio.shield(lost), *map(asyncio.shield, loops))
@@ -162,6 +173,9 @@ class Operator:
         if key is not None:
             self.work.add(key)
 
+    def _on_policy(self, policy: dict[str, Any]) -> None:
+        read_policy(self._fleet, self._policies, policy)
+
     def _on_numbers(self, broker: BrokerAccess | None, queues: set[str]) -> None:
         for key in self.reconciler.index.find_keys(broker, queues):
             self.work.add(key)
@@ -171,6 +185,10 @@ class Operator:
 
     def _on_wake(self, queue: str) -> None:
         self._poller.wake(queue)
+
+
+def _call_later(seconds: float, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, call)
 
 
 async def _first(*waits: Awaitable[object]) -> None:

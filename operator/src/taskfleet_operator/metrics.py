@@ -7,11 +7,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from taskfleet_operator.reconciling import Reconciler
+from taskfleet_operator.samples import build_limit_samples
 from taskfleet_operator.work_queue import WorkQueue
 
 __all__ = ["METRICS", "OperatorCollector"]
 
 QUEUE_LABELS = ("namespace", "queue")
+LIMIT_LABELS = ("namespace", "policy")
 
 # name -> (kind, labels, help)
 METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -36,6 +38,13 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "taskfleet_worker_startup_seconds": ("gauge", QUEUE_LABELS, "Pod created until first heartbeat, averaged."),
     "taskfleet_scaling_active": ("gauge", QUEUE_LABELS, "1 while the operator scales: mode Active and not paused."),
     "taskfleet_scaling_decisions": ("counter", (*QUEUE_LABELS, "cause"), "Decisions by what ruled them."),
+    "taskfleet_fleet_limit_replicas": (
+        "gauge",
+        LIMIT_LABELS,
+        "Worker pods that a TaskQueuePolicy allows; without labels: the operator's own limit.",
+    ),
+    "taskfleet_fleet_used_replicas": ("gauge", LIMIT_LABELS, "Worker pods that count against the limit."),
+    "taskfleet_fleet_wanted_replicas": ("gauge", LIMIT_LABELS, "Worker pods that the rules want of the limit."),
     "taskfleet_operator_poll_seconds": ("gauge", (), "Duration of the last round of reading."),
     "taskfleet_operator_poll_timestamp_seconds": ("gauge", (), "Unix time of the last complete round."),
     "taskfleet_operator_reconciles": ("counter", (), "Reconciles done."),
@@ -58,7 +67,7 @@ class OperatorCollector(Collector):
     def collect(self) -> Iterable[Any]:
         """All samples of this moment."""
         families = self._build_families()
-        for sample in self._reconciler.get_samples():
+        for sample in (*self._reconciler.get_samples(), *build_limit_samples(self._reconciler.fleet.get_usages())):
             if sample.value is not None:
                 families[sample.name].add_metric(sample.labels, sample.value)
         for name, value in (

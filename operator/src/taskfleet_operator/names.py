@@ -16,6 +16,7 @@ __all__ = [
     "SECRET_HASH",
     "SPEC_HASH",
     "ConditionType",
+    "PolicyConditionType",
     "Reason",
     "build_labels",
     "build_selector",
@@ -45,6 +46,13 @@ class ConditionType(StrEnum):
     WORKERS_HEALTHY = "WorkersHealthy"
 
 
+class PolicyConditionType(StrEnum):
+    """Conditions of a TaskQueuePolicy."""
+
+    READY = "Ready"
+    LIMITING = "Limiting"
+
+
 class Reason(StrEnum):
     """Stable reasons of conditions and events."""
 
@@ -71,6 +79,9 @@ class Reason(StrEnum):
     WITHIN_LIMITS = "WithinLimits"
     AT_MAXIMUM = "AtMaximum"
     AT_MINIMUM = "AtMinimum"
+    FLEET_LIMIT = "FleetLimit"
+    APPLIED = "Applied"
+    LIMIT_REACHED = "LimitReached"
     WORKERS_RUNNING = "WorkersRunning"
     NO_WORKERS_NEEDED = "NoWorkersNeeded"
     WORKERS_STARTING = "WorkersStarting"

@@ -36,6 +36,7 @@ class PodFacts:
     waiting_message: str | None = None
     restarts: int = 0
     last_exit_message: str | None = None
+    has_ended: bool = False  # its processes are gone; only the object is left
     refusal: str | None = None  # what the injected loader said when it would not run the app
 
 

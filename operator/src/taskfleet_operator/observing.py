@@ -50,6 +50,7 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
         created_at=parse_time(metadata["creationTimestamp"]),
         is_ready=conditions.get("Ready") == "True",
         is_terminating="deletionTimestamp" in metadata or status.get("phase") in {"Succeeded", "Failed"},
+        has_ended=status.get("phase") in {"Succeeded", "Failed"},
         deletion_cost=int(cost) if cost else None,
         waiting_reason=waiting.get("reason"),
         waiting_message=waiting.get("message"),

@@ -1,10 +1,11 @@
 """From what was observed to what shall be written. Pure: no await, no clock, no logger, no client."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from taskfleet_core.scaling import Cause, Decision, Observation, decide
+from taskfleet_core.scaling import Cause, Decision, Observation, ScalingSpec, decide
 from taskfleet_core.schedules import apply_schedules
 from taskfleet_operator.children.deployment import build_deployment, is_paused
 from taskfleet_operator.children.disruption_budget import build_disruption_budget
@@ -15,7 +16,10 @@ from taskfleet_operator.names import Reason, get_selector_text
 from taskfleet_operator.observed import EventToSend, Observed, Plan, ScaleStep
 from taskfleet_operator.victims import build_costs, select_victims
 
-__all__ = ["build_plan"]
+__all__ = ["Limiter", "build_plan", "get_replicas"]
+
+# What limits of several TaskQueues make of a decision; the last argument says whether it will be carried out.
+Limiter = Callable[[Observed, Decision, ScalingSpec, bool], Decision]
 
 # Looked at again after this time although nothing changed: idle time passes without an event.
 REQUEUE_SECONDS = 1.0
@@ -33,7 +37,7 @@ class _Change:
     scale: ScaleStep | None = None
 
 
-def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> Plan:
+def build_plan(observed: Observed, injection: str, now: datetime, at: float, limit: Limiter | None = None) -> Plan:
     """Everything that one reconcile writes. `at` is a monotonic clock in seconds, `now` the time for people."""
     if observed.conflict_with or observed.credentials is None:
         return _build_refusal(observed, now)
@@ -42,7 +46,10 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float) -> 
     scaling = observed.queue.spec.scaling
     spec = apply_schedules(observed.queue.build_scaling_spec(), scaling.schedules, now)
     decision = _hold_unknown(observed, decide(_observe_scaling(observed, at), spec, observed.memory))
-    change = _change_replicas(observed, decision) if mode in {Reason.SCALING, Reason.PINNED} else _Change()
+    acts = mode in {Reason.SCALING, Reason.PINNED}
+    if limit is not None:
+        decision = limit(observed, decision, spec, acts)
+    change = _change_replicas(observed, decision) if acts else _Change()
     status = _build_status(observed, decision, mode, change.scale, now)
     return Plan(
         apply=children,

@@ -22,6 +22,7 @@ from taskfleet_operator.children.metadata import build_owner
 from taskfleet_operator.conditions import merge_conditions
 from taskfleet_operator.counters import Counters
 from taskfleet_operator.events import EventSender
+from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.indexing import Entry, QueueIndex, get_key
 from taskfleet_operator.kube import Kube
 from taskfleet_operator.names import QUEUE_LABEL, ConditionType, Reason
@@ -32,7 +33,7 @@ from taskfleet_operator.polling import Poller
 from taskfleet_operator.samples import Sample, build_samples
 from taskfleet_operator.settings import OperatorSettings
 from taskfleet_operator.topology_keeping import QueueState, TopologyKeeper
-from taskfleet_operator.watching import Watcher
+from taskfleet_operator.watching import Watcher, find_owner_key
 
 __all__ = ["CHILD_KINDS", "Reconciler", "get_key"]
 
@@ -70,6 +71,7 @@ class Reconciler:
     injection: Injection
     may_write: Callable[[], bool]
     enqueue: Callable[[str], None]
+    fleet: FleetLimits
     index: QueueIndex = field(default_factory=QueueIndex)
     reconciled: int = 0
     _states: dict[str, _State] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class Reconciler:
         access = gone.access if gone else None
         self.index.remove(key)
         self._states.pop(key, None)
+        self.fleet.leave(key, lambda: self._count_pods(key))
         if gone is None or gone.queue is None or gone.place is None:
             return []
         self._release(access, gone.queue.queue_name)
@@ -154,6 +157,8 @@ class Reconciler:
     async def reconcile(self, key: str) -> float | None:
         """Bring one TaskQueue's children and status to what they should be; seconds until the next look, or None."""
         entry = self.index.entries.get(key)
+        if entry is None:
+            self.fleet.leave(key, lambda: self._count_pods(key))
         if entry is None or not self.may_write():
             return None
         if entry.queue is None:
@@ -166,7 +171,9 @@ class Reconciler:
         self._place(entry, resolution)
         state = self._states.setdefault(key, _State())
         observed = self._observe(entry, entry.queue, resolution, state)
-        plan = build_plan(observed, self.injection.name, datetime.now(UTC), time.monotonic())
+        plan = build_plan(observed, self.injection.name, datetime.now(UTC), time.monotonic(), self.fleet.limit)
+        if plan.decision is None:
+            self.fleet.hold(observed)
         if plan.apply:
             await self._ensure_injection(entry.queue)
         if not self.may_write():
@@ -249,6 +256,11 @@ class Reconciler:
             for pod in self.watchers["Pod"].values()
             if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"].get(QUEUE_LABEL) == name
         )
+
+    def _count_pods(self, key: str) -> int:
+        """Pods of a TaskQueue that is gone."""
+        pods = [pod for pod in self.watchers["Pod"].values() if find_owner_key(pod) == key]
+        return sum(not build_pod_facts(pod).has_ended for pod in pods)
 
     def _select_beats(
         self, queue: TaskQueue, beats: tuple[Heartbeat, ...] | None, pods: tuple[PodFacts, ...]

@@ -1,15 +1,16 @@
 """The numbers of one TaskQueue as metric samples. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.scaling import Decision
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_operator.children.deployment import is_paused
+from taskfleet_operator.fleet_pool import Usage
 from taskfleet_operator.observed import Observed
 
-__all__ = ["Sample", "build_samples"]
+__all__ = ["Sample", "build_limit_samples", "build_samples"]
 
 
 class Sample(NamedTuple):
@@ -43,6 +44,15 @@ def build_samples(observed: Observed, decision: Decision | None, causes: dict[st
             yield Sample("taskfleet_queue_arrivals_per_second", labels, decision.terms.arrivals_per_second)
     for cause, count in causes.items():
         yield Sample("taskfleet_scaling_decisions", (*labels, cause), count)
+
+
+def build_limit_samples(usages: Iterable[tuple[str, Usage]]) -> Iterator[Sample]:
+    """What Prometheus learns of limits on several TaskQueues."""
+    for key, usage in usages:
+        namespace, _, policy = key.partition("/")
+        yield Sample("taskfleet_fleet_limit_replicas", (namespace, policy), usage.maximum)
+        yield Sample("taskfleet_fleet_used_replicas", (namespace, policy), usage.used)
+        yield Sample("taskfleet_fleet_wanted_replicas", (namespace, policy), usage.wanted)
 
 
 def _statistics(labels: tuple[str, str], figures: QueueStatistics | None) -> Iterator[Sample]:

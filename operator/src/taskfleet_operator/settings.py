@@ -30,6 +30,11 @@ class OperatorSettings(BaseSettings):
     broker_name: str = Field(default="default", description="The default broker's name in the API's settings.")
     interval_seconds: float = Field(default=1.0, gt=0, le=60, description="Seconds between two looks at the broker.")
     reconcile_workers: int = Field(default=8, ge=1, le=64, description="TaskQueues reconciled at the same time.")
+    max_replicas: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most worker pods of all TaskQueues that it serves, shared between namespaces. None: no limit.",
+    )
     metrics_port: int = Field(default=8080, ge=0, le=65535, description="Port of /metrics.")
     probes_port: int = Field(default=8081, ge=0, le=65535, description="Port of /healthz and /readyz.")
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")

@@ -6,9 +6,9 @@ from typing import Any
 
 import structlog
 
-from taskfleet_core.errors import TaskfleetError
+from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.taskqueue import KIND
-from taskfleet_operator.kube import Kube
+from taskfleet_operator.kube import ForbiddenError, Kube
 from taskfleet_operator.names import MANAGED_SELECTOR, QUEUE_LABEL
 
 __all__ = ["Watcher", "find_owner_key"]
@@ -33,9 +33,20 @@ def find_owner_key(child: Manifest) -> str | None:
 class Watcher:
     """The children of one kind by (namespace, name). `on_change` hears of each object that came, changed or went."""
 
-    def __init__(self, kube: Kube, kind: str, namespace: str | None, on_change: Callable[[Manifest], None]) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        kind: str,
+        namespace: str | None,
+        on_change: Callable[[Manifest], None],
+        *,
+        selector: str = MANAGED_SELECTOR,
+        is_optional: bool = False,
+    ) -> None:
+        """`is_optional`: without the kind or the right to list it there is nothing to wait for."""
         self._kube, self._kind, self._namespace = kube, kind, namespace
         self._on_change = on_change
+        self._selector, self._is_optional = selector, is_optional
         self._objects: dict[tuple[str, str], Manifest] = {}
         self._gone: dict[tuple[str, str], int] = {}  # versions of deletions seen since the last list
         self.synced = asyncio.Event()
@@ -69,11 +80,21 @@ class Watcher:
                 await asyncio.sleep(MIN_BACKOFF_SECONDS)  # a server that ends each watch is not asked in a tight loop
             except TaskfleetError as error:
                 failures += 1
+                if self._is_optional and isinstance(error, NotFoundError | ForbiddenError):
+                    self._do_without(error)
                 _log.warning("watch.failed", kind=self._kind, error=str(error))
                 await asyncio.sleep(min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(failures, 6)))
 
+    def _do_without(self, error: TaskfleetError) -> None:
+        """Objects of a kind that is gone are gone; those that may not be listed any more stay as they were."""
+        if isinstance(error, NotFoundError):
+            before, self._objects = self._objects, {}
+            for item in before.values():
+                self._on_change(item)
+        self.synced.set()
+
     async def _resync(self) -> str:
-        items, version = await self._kube.list_page(self._kind, self._namespace, MANAGED_SELECTOR)
+        items, version = await self._kube.list_page(self._kind, self._namespace, self._selector)
         before = self._objects
         self._gone.clear()
         # Items of a list carry no kind.
@@ -88,9 +109,7 @@ class Watcher:
 
     async def _follow(self, version: str) -> str | None:
         """Follow changes; returns the version to go on from, or None to list anew."""
-        async for change, item in self._kube.watch(
-            self._kind, self._namespace, MANAGED_SELECTOR, version, WATCH_SECONDS
-        ):
+        async for change, item in self._kube.watch(self._kind, self._namespace, self._selector, version, WATCH_SECONDS):
             if change == "ERROR":
                 return None  # too old: what was missed is found by listing
             version = _version(item)
