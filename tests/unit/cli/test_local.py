@@ -19,6 +19,7 @@ from taskfleet.local.addresses import describe_address
 from taskfleet.local.controlling import Completions, QueueController, build_observation
 from taskfleet.local.files import FileWatch, find_files, load_queues
 from taskfleet.local.journal import Journal
+from taskfleet.local.limiting import limit_workers
 from taskfleet.local.ports import check_port, find_free_port
 from taskfleet.local.processes import Child, find_orphans, read_failure, start_child, stop_orphans
 from taskfleet.local.view import build_entry
@@ -26,7 +27,7 @@ from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.events import Heartbeat, QueueRegistration
 from taskfleet_core.registrations import build_registration
-from taskfleet_core.scaling import Cause
+from taskfleet_core.scaling import Cause, Decision, ScalingSpec
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_core.topology import build_queue_spec
@@ -263,13 +264,20 @@ def test_what_cannot_be_read_is_unknown_and_never_zero(start: Start) -> None:
     assert build_observation(0.0, statistics(3, None), pool, None, total, woken=False).unacknowledged is None
 
 
+def step(controller: QueueController, figures: QueueStatistics | None, beats: Any, spec: ScalingSpec) -> Decision:
+    """Decide and carry it out."""
+    decision = controller.decide(figures, beats, spec)
+    controller.apply(decision)
+    return decision
+
+
 def test_wake_counts_as_a_waiting_task_until_the_broker_shows_it(start: Start) -> None:
     queue = TaskQueue.model_validate(DOCUMENT)
     controller = QueueController(queue, pool_of(start), Journal(plain=False))
     spec = queue.build_scaling_spec()
-    assert controller.step(statistics(0), {}, spec).replicas == 0
+    assert step(controller, statistics(0), {}, spec).replicas == 0
     controller.wake()
-    assert controller.step(statistics(0), {}, spec).replicas == 1
+    assert step(controller, statistics(0), {}, spec).replicas == 1
     assert len(controller.pool.workers) == 1
 
 
@@ -278,14 +286,14 @@ def test_other_modes_decide_and_start_nothing(start: Start, mode: str) -> None:
     spec: dict[str, Any] = {"worker": {"app": "a:b"}, "scaling": {"mode": mode}}
     queue = TaskQueue.model_validate(DOCUMENT | {"spec": spec})
     controller = QueueController(queue, pool_of(start), Journal(plain=False))
-    assert controller.step(statistics(9), {}, queue.build_scaling_spec()).replicas > 0
+    assert step(controller, statistics(9), {}, queue.build_scaling_spec()).replicas > 0
     assert not controller.pool.workers
 
 
 def test_changed_worker_replaces_the_present_ones_and_changed_bounds_do_not(start: Start) -> None:
     queue = TaskQueue.model_validate(DOCUMENT)
     controller = QueueController(queue, pool_of(start), Journal(plain=False))
-    controller.step(statistics(9), {}, queue.build_scaling_spec())
+    step(controller, statistics(9), {}, queue.build_scaling_spec())
     present = len(controller.pool.staying)
     bounds = TaskQueue.model_validate(DOCUMENT | {"spec": DOCUMENT["spec"] | {"scaling": {"maxReplicas": 9}}})  # type: ignore[operator]
     controller.replace_queue(bounds, controller.pool._start)
@@ -298,9 +306,36 @@ def test_changed_worker_replaces_the_present_ones_and_changed_bounds_do_not(star
 def test_unknown_figures_hold_the_workers(start: Start) -> None:
     queue = TaskQueue.model_validate(DOCUMENT)
     controller = QueueController(queue, pool_of(start), Journal(plain=False))
-    before = controller.step(statistics(4), {}, queue.build_scaling_spec()).replicas
-    decision = controller.step(None, None, queue.build_scaling_spec())
+    before = step(controller, statistics(4), {}, queue.build_scaling_spec()).replicas
+    decision = step(controller, None, None, queue.build_scaling_spec())
     assert (decision.replicas, decision.cause) == (before, Cause.UNKNOWN)
+
+
+def test_all_queues_share_the_workers_that_the_option_allows(start: Start) -> None:
+    """Evenly; those that run or leave count, and the decision says why."""
+
+    def build(name: str) -> QueueController:
+        queue = TaskQueue.model_validate(DOCUMENT | {"metadata": {"name": name}})
+        return QueueController(queue, pool_of(start), Journal(plain=False))
+
+    controllers = {name: build(name) for name in ("flood", "mail")}
+    spec = controllers["flood"].queue.build_scaling_spec()
+
+    def decide(flood: int, mail: int) -> dict[str, Decision]:
+        wishes = {"flood": statistics(flood), "mail": statistics(mail)}
+        decisions = {name: each.decide(wishes[name], {}, spec) for name, each in controllers.items()}
+        return limit_workers(4, controllers, decisions)
+
+    alone = decide(1000, 0)
+    assert {name: each.replicas for name, each in alone.items()} == {"flood": 4, "mail": 0}
+    assert alone["flood"].cause is Cause.FLEET
+    assert alone["flood"].reason.startswith("--max-workers 4 allows 4 of 5 workers: all queues hold 0; the rule says:")
+    controllers["flood"].apply(alone["flood"])
+    both = decide(1000, 1000)
+    assert {name: each.replicas for name, each in both.items()} == {"flood": 2, "mail": 0}
+    controllers["flood"].pool.kill_all()
+    eventually_sync(lambda: controllers["flood"].pool.observe({}) or not controllers["flood"].pool.workers, 20)
+    assert {name: each.replicas for name, each in decide(1000, 1000).items()} == {"flood": 2, "mail": 2}
 
 
 # --- registry and view -------------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ def up(
     host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the API.")] = 8000,
     data: Annotated[Path, typer.Option(help="Folder for database, Valkey's data and logs.")] = Path(".taskfleet"),
+    max_workers: Annotated[
+        int | None,
+        typer.Option("--max-workers", min=1, help="Most worker processes of all queues together.", show_default=False),
+    ] = None,
     references: Annotated[bool, typer.Option("--references", help="Also serve the reference projects' paths.")] = False,
     flower: Annotated[bool, typer.Option("--flower", help="Start Flower on http://127.0.0.1:5555.")] = False,
     no_tui: Annotated[bool, typer.Option("--no-tui", help="Plain log lines instead of the live view.")] = False,
@@ -69,6 +73,7 @@ def up(
             port=port,
             data=data,
             references=references,
+            max_workers=max_workers,
             flower=flower,
             live_view=not no_tui,
         )

@@ -99,13 +99,13 @@ class QueueController:
         """A hint that a task arrived: the broker's figures may not show it yet."""
         self._woken_at = time.monotonic()
 
-    def step(
+    def decide(
         self,
         statistics: QueueStatistics | None,
         beats: Mapping[str, Heartbeat] | None,
         spec: ScalingSpec,
     ) -> Decision:
-        """Observe, decide, apply."""
+        """Observe and decide."""
         self.statistics, self.beats = statistics, beats
         if beats is not None:
             self.completions.add(beats)
@@ -113,15 +113,19 @@ class QueueController:
         now = time.monotonic()
         woken = now - self._woken_at < WAKE_SECONDS and not self.pool.staying
         observation = build_observation(now, statistics, self.pool, beats, self.completions, woken=woken)
-        previous, self.decision = self.decision, decide(observation, spec, self._memory)
-        self._memory = self.decision.memory
+        decision = decide(observation, spec, self._memory)
+        self._memory = decision.memory
+        return decision
+
+    def apply(self, decision: Decision) -> None:
+        """Carry out what was decided, or what a limit of several queues left of it."""
+        previous, self.decision = self.decision, decision
         if self.leaving:
             self.pool.drain_all()
-            return self.decision
-        self._tell_change(previous.replicas if previous else 0, self.decision)
+            return
+        self._tell_change(previous.replicas if previous else 0, decision)
         if self.scales:
-            self.pool.scale(self.decision.replicas)
-        return self.decision
+            self.pool.scale(decision.replicas)
 
     def _tell_change(self, before: int, decision: Decision) -> None:
         if decision.replicas != before:

@@ -13,6 +13,7 @@ from taskfleet.local.controlling import QueueController
 from taskfleet.local.files import FileWatch, LoadedQueue
 from taskfleet.local.journal import Journal
 from taskfleet.local.launching import FLOWER_PORT, Launcher, describe_environment_gaps
+from taskfleet.local.limiting import limit_workers
 from taskfleet.local.options import Folders, UpOptions
 from taskfleet.local.processes import Child
 from taskfleet.local.references import load_option_queues
@@ -181,11 +182,16 @@ class Fleet:
         names = list(self.controllers)
         statistics, beats = await asyncio.gather(self._statistics.fetch(names), self._fetch_beats())
         now = datetime.now(UTC)
-        for name, controller in list(self.controllers.items()):
+        decisions = {}
+        for name, controller in self.controllers.items():
             scaling = controller.queue.spec.scaling
             spec = apply_schedules(controller.queue.build_scaling_spec(INTERVAL_SECONDS), scaling.schedules, now)
             own = None if beats is None else {host: beat for host, beat in beats.items() if beat["queue"] == name}
-            controller.step(statistics.get(name), own, spec)
+            decisions[name] = controller.decide(statistics.get(name), own, spec)
+        if self.options.max_workers is not None:
+            decisions = limit_workers(self.options.max_workers, self.controllers, decisions)
+        for name, controller in list(self.controllers.items()):
+            controller.apply(decisions[name])
             if controller.leaving and not controller.pool.workers:
                 del self.controllers[name]
 

@@ -27,6 +27,7 @@ class UpOptions:
     references: bool = False
     flower: bool = False
     live_view: bool = True
+    max_workers: int | None = None  # of all queues together
 
     def check(self) -> None:
         """Raises InvalidInputError naming the option and the fix."""
