@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format bench bench-kills bench-cluster generate changelog clean
+.PHONY: help bootstrap services up test unit check format bench bench-scaling bench-kills bench-cluster generate changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -57,6 +57,9 @@ generate: bootstrap ## write the generated files again
 
 bench: services ## measure submissions, batches, workers and latency beside their peers
 	$(BIN)/python -m benchmarks
+
+bench-scaling: bootstrap ## simulate the scaling rule beside KEDA's and others and write the tables of docs/scaling.md
+	$(BIN)/python -m benchmarks.scaling --write
 
 bench-kills: services ## 2,000 tasks for each kill, accounted one by one
 	$(BIN)/python -m benchmarks.kills

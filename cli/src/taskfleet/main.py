@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from taskfleet.commands import keys, queues, schedules, tasks, up
+from taskfleet.commands import keys, queues, schedules, simulate, tasks, up
 from taskfleet.errors import InvalidInputError, TaskfleetError
 from taskfleet.exit_codes import DESCRIPTIONS, ExitCode, get_exit_code
 
@@ -27,6 +27,7 @@ queues.register(app)
 schedules.register(app)
 keys.register(app)
 up.register(app)
+simulate.register(app)
 
 
 def run() -> None:
