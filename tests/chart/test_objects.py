@@ -209,3 +209,19 @@ def test_rules_and_dashboards_are_shipped_as_they_are() -> None:
         config = rendered.get("ConfigMap", f"taskfleet-dashboard-{path.stem}")
         assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert config["data"][path.name].rstrip() == path.read_text(encoding="utf-8").rstrip()
+
+
+def test_kubernetes_authentication_brings_the_right_to_ask_and_a_token() -> None:
+    rendered = render_chart({"api": {"auth": {"kubernetes": True}}})
+    assert rendered.names - DEFAULTS == {("ClusterRoleBinding", "shop-taskfleet-api-delegation")}
+    (binding,) = [item for item in rendered.find("ClusterRoleBinding") if "delegation" in item["metadata"]["name"]]
+    assert binding["roleRef"]["name"] == "system:auth-delegator"
+    assert [subject["name"] for subject in binding["subjects"]] == ["taskfleet-api"]
+    (api,) = [item for item in rendered.find("Deployment") if item["metadata"]["name"] == "taskfleet-api"]
+    pod = find_pod_template(api)["spec"]
+    assert pod["automountServiceAccountToken"] is True
+    environment = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    assert environment["TASKFLEET_API_KUBERNETES_AUTH"] == "true"
+    plain = render_chart().find("Deployment")
+    (api,) = [item for item in plain if item["metadata"]["name"] == "taskfleet-api"]
+    assert find_pod_template(api)["spec"]["automountServiceAccountToken"] is False

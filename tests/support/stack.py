@@ -54,6 +54,7 @@ class QueueOptions:
     delivery_limit: int = 5
     pool: str = "prefork"
     concurrency: int = 2
+    namespace: str = "default"
 
 
 @dataclass
@@ -218,7 +219,7 @@ class Stack:
         options = self.queues[name]
         registration = {
             "schema": wire.SCHEMA_VERSION,
-            "namespace": "default",
+            "namespace": options.namespace,
             "name": name,
             "queueName": name,
             "uid": f"uid-{name}",

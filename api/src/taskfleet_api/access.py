@@ -12,9 +12,10 @@ from enum import StrEnum
 
 from taskfleet_api.tasks.model import ANONYMOUS
 
-__all__ = ["ANYBODY", "Caller", "KeyScope", "acting_as", "find_scope", "get_caller"]
+__all__ = ["ANYBODY", "Caller", "KeyScope", "acting_as", "find_scope", "find_verb", "get_caller"]
 
 API = "/api/v1/"
+COLLECTIONS = frozenset({f"{API}tasks", f"{API}queues", f"{API}schedules"})
 
 
 class KeyScope(StrEnum):
@@ -34,6 +35,11 @@ class Caller:
     scopes: frozenset[KeyScope]
     queues: tuple[str, ...] | None = None
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether every queue exists for the caller, also one that is made later."""
+        return self.queues is None
+
     def may(self, scope: KeyScope) -> bool:
         """Whether the key has the scope, on the queues that it sees."""
         return scope in self.scopes or KeyScope.ADMIN in self.scopes
@@ -44,9 +50,12 @@ class Caller:
             return True
         return any(queue.startswith(item[:-1]) if item.endswith("*") else queue == item for item in self.queues)
 
+    async def prepare(self, queues: Sequence[str]) -> None:
+        """Find out what has to be asked for before `sees` can tell of these queues."""
+
     def select(self, queues: Sequence[str]) -> Sequence[str]:
         """Those of the queues that the caller sees."""
-        return queues if self.queues is None else [queue for queue in queues if self.sees(queue)]
+        return queues if self.sees_all else [queue for queue in queues if self.sees(queue)]
 
 
 ANYBODY = Caller(ANONYMOUS, frozenset({KeyScope.ADMIN}))
@@ -85,3 +94,10 @@ def find_scope(method: str, path: str) -> KeyScope:
 def _find_reference_scope(method: str) -> KeyScope:
     """The contracts of the older projects: they know no queues, so their callers must see all."""
     return {"GET": KeyScope.READ, "HEAD": KeyScope.READ, "POST": KeyScope.SUBMIT}.get(method, KeyScope.ADMIN)
+
+
+def find_verb(method: str, path: str) -> str:
+    """The same as a verb of Kubernetes, on the resource `taskqueues/tasks`."""
+    if method in {"GET", "HEAD"}:
+        return "list" if path in COLLECTIONS else "get"
+    return {KeyScope.SUBMIT: "create", KeyScope.CANCEL: "delete"}.get(find_scope(method, path), "update")

@@ -20,6 +20,7 @@ from taskfleet_api.errors import add_error_handlers
 from taskfleet_api.keys import endpoints as key_endpoints
 from taskfleet_api.keys.ring import KeyRing
 from taskfleet_api.keys.service import Keys
+from taskfleet_api.kubernetes_access import KubernetesAccess, find_kubernetes_url
 from taskfleet_api.live import LiveStore
 from taskfleet_api.metrics import ObservedMetrics
 from taskfleet_api.middleware import Instrumentation, ProxyHeaders
@@ -138,7 +139,7 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         services = await _open_services(settings, app.keys, stack)
         if app.keys is not None:
-            app.keys.fetch = services.records.fetch_key
+            await _equip(app.keys, services, stack)
         await services.background.start()
         stack.push_async_callback(services.background.stop, settings.shutdown_timeout_seconds)
         await stack.enter_async_context(_running_gate(services.gate))
@@ -225,6 +226,28 @@ async def _open_services(settings: Settings, ring: KeyRing | None, stack: AsyncE
         keys=Keys(records=records, ring=ring),
         observed=ObservedMetrics(),
     )
+
+
+async def _equip(ring: KeyRing, services: Services, stack: AsyncExitStack) -> None:
+    """Let the ring ask those who know of keys and tokens."""
+    ring.fetch = services.records.fetch_key
+    settings = services.settings
+    if not settings.kubernetes_auth:
+        return
+    access = KubernetesAccess(
+        settings.kubernetes_url or find_kubernetes_url(),
+        token_file=settings.kubernetes_token_file,
+        ca_file=settings.kubernetes_ca_file,
+        audiences=settings.kubernetes_audiences,
+    )
+    stack.push_async_callback(access.close)
+
+    def locate(queue: str) -> tuple[str, str] | None:
+        known = services.directory.get(queue)
+        return None if known is None else (known.registration["namespace"], known.registration["name"])
+
+    access.locate = locate
+    ring.kubernetes = access
 
 
 async def _migrate(records: Records) -> None:

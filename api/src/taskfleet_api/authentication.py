@@ -43,7 +43,7 @@ class Authentication:
             return
         headers = dict(scope["headers"])
         try:
-            caller = await self._keys.identify(headers)
+            caller = await self._keys.identify(headers, scope["method"], path)
         except UnavailableError as error:
             await ProblemResponse(build_problem(error), scope["path"])(scope, receive, send)
             return
@@ -94,7 +94,7 @@ def _check(caller: Caller, method: str, path: str) -> PermissionDeniedError | No
         has = ", ".join(sorted(caller.scopes))
         return PermissionDeniedError(f"This needs a key with the scope {needed!s}; yours has: {has}.")
     is_reference, is_keys = not path.startswith(API), path.startswith(f"{API}keys")
-    if caller.queues is not None and (is_reference or is_keys):
+    if not caller.sees_all and (is_reference or is_keys):
         return PermissionDeniedError("This needs a key for all queues; yours is limited to some.")
     return None
 

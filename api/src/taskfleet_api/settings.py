@@ -22,6 +22,7 @@ __all__ = ["ENVIRONMENT_PREFIX", "Settings"]
 ENVIRONMENT_PREFIX = "TASKFLEET_API_"
 
 MIB = 1024 * 1024
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _HEADER_WORD = re.compile(r"[!-~]+")
 
 
@@ -99,6 +100,22 @@ class Settings(BaseSettings):
         max_length=512,
         description="The key that callers send; needed with `apiKey`, refused with `none`.",
     )
+    kubernetes_auth: bool = Field(
+        default=False,
+        description="Let in callers with a Kubernetes token, too: RBAC on taskqueues/tasks decides. Needs `apiKey`.",
+    )
+    kubernetes_url: str | None = Field(
+        default=None, description="The Kubernetes API; None means that of the cluster in which this runs."
+    )
+    kubernetes_token_file: Path = Field(
+        default=SERVICE_ACCOUNT / "token", description="Token with which reviews are asked for."
+    )
+    kubernetes_ca_file: Path = Field(
+        default=SERVICE_ACCOUNT / "ca.crt", description="Certificate authority of the Kubernetes API."
+    )
+    kubernetes_audiences: Words = Field(
+        default=(), description="Audiences that tokens must be made for; empty means the Kubernetes API's own."
+    )
 
     # Dependencies
     database_url: DatabaseUrl = Field(
@@ -154,7 +171,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        lists = ("cors_origins", "trusted_proxies", "references")
+        lists = ("kubernetes_audiences", "cors_origins", "trusted_proxies", "references")
         return {name: _split_commas(value) if name in lists else value for name, value in values.items()}
 
     @model_validator(mode="after")
@@ -167,6 +184,8 @@ class Settings(BaseSettings):
     def _check_authentication(self) -> "Settings":
         if self.auth_mode == "apiKey" and self.admin_key is None:
             raise ValueError("auth_mode apiKey needs admin_key")
+        if self.auth_mode == "none" and self.kubernetes_auth:
+            raise ValueError("kubernetes_auth needs auth_mode apiKey")
         if self.auth_mode == "none" and self.admin_key is not None:
             raise ValueError("admin_key is of no use with auth_mode none: set auth_mode to apiKey or remove the key")
         if self.admin_key is not None and not _HEADER_WORD.fullmatch(self.admin_key.get_secret_value()):

@@ -12,7 +12,6 @@ import structlog
 from tests.support.waiting import eventually
 from tests.unit.api.conftest import RunningApp
 
-from taskfleet_api.keys import ring
 from taskfleet_core.errors import RecordsUnavailableError
 
 ADMIN_KEY = "correct-horse-battery-staple"
@@ -231,18 +230,16 @@ async def test_refusals_and_changes_leave_a_line_without_any_key(running: Runnin
     assert ADMIN_KEY not in str(lines)
 
 
-async def test_a_key_in_use_goes_on_working_while_the_database_is_away(
-    running: RunningApp, make_key: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_key_in_use_goes_on_working_while_the_database_is_away(running: RunningApp, make_key: Make) -> None:
     """One that was not seen lately cannot be judged: 503, not 401."""
     known, unknown = await make_key("read", name="a"), await make_key("read", name="b")
     assert (await running.client.get("/api/v1/queues", headers=known)).status_code == 200
-    monkeypatch.setattr(ring, "TRUST_SECONDS", 0.0)
+    assert running.app.keys is not None
+    running.app.keys.remembered.trust_seconds = 0.0
 
     async def fail(_digest: bytes) -> None:
         raise RecordsUnavailableError("the database is away")
 
-    assert running.app.keys is not None
     running.app.keys.fetch = fail
     assert (await running.client.get("/api/v1/queues", headers=known)).status_code == 200
     assert (await running.client.get("/api/v1/queues", headers=unknown)).status_code == 503
@@ -265,19 +262,6 @@ async def test_many_requests_ask_the_database_once(running: RunningApp, make_key
     answers = await asyncio.gather(*(running.client.get("/api/v1/queues", headers=headers) for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert len(asked) == 1
-
-
-async def test_what_is_remembered_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "MAX_REMEMBERED", 3)
-    keys = ring.KeyRing(ADMIN_KEY)
-
-    async def nothing(_digest: bytes) -> None:
-        return None
-
-    keys.fetch = nothing
-    for number in range(10):
-        assert await keys.identify({b"x-api-key": f"tfk_{number}".encode()}) is None
-    assert len(keys._known) == 3
 
 
 class TestWithoutAuthentication:

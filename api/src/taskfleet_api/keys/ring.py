@@ -1,18 +1,15 @@
 """Names the caller of a request by the key that it sends."""
 
-import asyncio
 import hashlib
 import hmac
 import secrets
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from taskfleet_api.access import Caller, KeyScope
+from taskfleet_api.kubernetes_access import KubernetesAccess
 from taskfleet_api.records import KeyRecord
-from taskfleet_core.errors import RecordsUnavailableError
+from taskfleet_api.remembering import Remembered
 
 __all__ = ["ADMIN", "KeyRing", "make_secret"]
 
@@ -24,7 +21,6 @@ SECRET_BYTES = 32
 TRUST_SECONDS = 5.0
 # While the database does not answer, keys that were seen lately go on working.
 STALE_SECONDS = 300.0
-MAX_REMEMBERED = 10_000
 
 Fetch = Callable[[bytes], Awaitable[KeyRecord | None]]
 
@@ -35,28 +31,22 @@ def make_secret() -> tuple[str, bytes]:
     return secret, _hash(secret.encode())
 
 
-@dataclass(slots=True)
-class _Known:
-    """What the database said of a digest."""
-
-    record: KeyRecord | None
-    at: float  # monotonic
-
-
 class KeyRing:
     """The admin key of the settings, and the keys in the records (`fetch`, once they are open)."""
 
     def __init__(self, admin_key: str) -> None:
         self._admin_digest = _hash(admin_key.encode())
         self._admin = Caller(ADMIN, frozenset({KeyScope.ADMIN}))
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._asking: dict[bytes, asyncio.Task[KeyRecord | None]] = {}
+        self.remembered: Remembered[bytes, KeyRecord | None] = Remembered(
+            trust_seconds=TRUST_SECONDS, stale_seconds=STALE_SECONDS, worth=lambda record: record is not None
+        )
         self.fetch: Fetch | None = None
+        self.kubernetes: KubernetesAccess | None = None
 
-    async def identify(self, headers: Mapping[bytes, bytes]) -> Caller | None:
+    async def identify(self, headers: Mapping[bytes, bytes], method: str, path: str) -> Caller | None:
         """The caller; None without a valid key. `X-API-Key` is for those whose proxy uses `Authorization`.
 
-        Raises RecordsUnavailableError for a key that was not seen lately while the database does not answer.
+        Raises UnavailableError for a key that was not seen lately while who knows of it does not answer.
         """
         key = headers.get(b"x-api-key")
         if key is None:
@@ -66,40 +56,19 @@ class KeyRing:
         digest = _hash(key)
         if hmac.compare_digest(digest, self._admin_digest):
             return self._admin
-        if not key.startswith(PREFIX.encode()) or self.fetch is None:
+        if self.kubernetes is not None and key.count(b".") == 2:
+            return await self.kubernetes.identify(key, digest, method, path)
+        fetch = self.fetch
+        if not key.startswith(PREFIX.encode()) or fetch is None:
             return None
-        record = await self._look_up(digest, self.fetch)
+        record = await self.remembered.get(digest, lambda: fetch(digest))
         if record is None or (record.expires_at is not None and record.expires_at <= datetime.now(UTC)):
             return None
         return Caller(f"key:{record.name}", frozenset(map(KeyScope, record.scopes)), record.queues)
 
     def forget(self) -> None:
         """Ask the database again: keys have changed here."""
-        self._known.clear()
-
-    async def _look_up(self, digest: bytes, fetch: Fetch) -> KeyRecord | None:
-        known, now = self._known.get(digest), time.monotonic()
-        if known is not None and now - known.at < TRUST_SECONDS:
-            return known.record
-        try:
-            record = await self._ask(digest, fetch)
-        except RecordsUnavailableError:
-            if known is None or known.record is None or now - known.at > STALE_SECONDS:
-                raise
-            return known.record
-        self._known[digest] = _Known(record, now)
-        self._known.move_to_end(digest)
-        while len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
-        return record
-
-    async def _ask(self, digest: bytes, fetch: Fetch) -> KeyRecord | None:
-        """One query for all requests that ask at the same time; a client that goes away cancels nobody else's."""
-        task = self._asking.get(digest)
-        if task is None:
-            task = self._asking[digest] = asyncio.ensure_future(fetch(digest))
-            task.add_done_callback(lambda _: self._asking.pop(digest, None))
-        return await asyncio.shield(task)
+        self.remembered.forget()
 
 
 def _read_bearer(value: bytes) -> bytes | None:

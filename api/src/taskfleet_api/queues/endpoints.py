@@ -47,7 +47,7 @@ async def get_queue(name: QueueName, services: ServicesOf) -> Json:
 )
 async def list_queue_tasks(name: QueueName, services: ServicesOf) -> Json:
     """The tasks that the queue's workers registered, with the schemas of their arguments."""
-    catalog = services.queues.get(name).catalog
+    catalog = (await services.queues.get(name)).catalog
     items: list[dict[str, Any]] = [
         {"name": task, "parameters": schema if isinstance(schema, dict) else None}
         for task, schema in sorted(catalog.items())

@@ -26,27 +26,29 @@ class Queues:
         self._monitor = background.monitor
         self._tasks = tasks
 
-    def get(self, name: str) -> KnownQueue:
+    async def get(self, name: str) -> KnownQueue:
         """The queue. Raises NotFoundError."""
         queue, caller = self._directory.get(name), get_caller()
+        await caller.prepare((name,))
         if queue is None or not caller.sees(name):
             raise UnknownQueueError(name, caller.select(self._directory.names()))
         return queue
 
     async def describe(self, name: str) -> dict[str, Any]:
         """One queue with all its figures. Raises NotFoundError."""
-        queue = self.get(name)
+        queue = await self.get(name)
         return self._build_document(queue, await self._fetch_counts())
 
     async def describe_all(self) -> Sequence[dict[str, Any]]:
         """Every queue that the caller sees, with all its figures."""
         counts = await self._fetch_counts()
+        await get_caller().prepare(self._directory.names())
         known = [self._directory.get(name) for name in get_caller().select(self._directory.names())]
         return [self._build_document(queue, counts) for queue in known if queue is not None]
 
     async def redrive(self, name: str, limit: int) -> tuple[int, bool]:
         """Start up to `limit` dead tasks again; how many, and whether there are more. Raises NotFoundError."""
-        self.get(name)
+        await self.get(name)
         done = 0
         while done < limit:
             ids = await self._records.dead_ids(name, min(REDRIVE_CHUNK, limit - done))
@@ -58,7 +60,7 @@ class Queues:
 
     async def purge(self, name: str) -> int:
         """Delete the dead tasks; how many. Raises NotFoundError."""
-        self.get(name)
+        await self.get(name)
         return await self._records.purge_dead(name)
 
     async def _fetch_counts(self) -> Counts | None:

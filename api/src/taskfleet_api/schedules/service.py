@@ -43,6 +43,8 @@ class Schedules:
     async def get(self, schedule_id: str) -> ScheduleRecord:
         """The schedule. Raises NotFoundError."""
         found = await self._records.get_schedule(schedule_id)
+        if found is not None:
+            await get_caller().prepare((found.queue,))
         if found is None or not get_caller().sees(found.queue):
             raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
         return found
@@ -51,6 +53,7 @@ class Schedules:
         """Schedules by id, those behind `after`, of queues that the caller sees."""
         caller = get_caller()
         found: list[ScheduleRecord] = []
+        await caller.prepare(self._directory.names())
         while len(found) < limit:
             page = await self._records.list_schedules(after, limit)
             found += [schedule for schedule in page if caller.sees(schedule.queue)]
@@ -70,6 +73,7 @@ class Schedules:
         self, schedule_id: str, wanted: ScheduleInput, text: TemplateText, principal: str
     ) -> tuple[ScheduleRecord, bool]:
         """Create or replace; the schedule and whether it is new. Raises NotFoundError (queue) and InvalidInputError."""
+        await get_caller().prepare((wanted.queue,))
         self._check(wanted)
         await self._check_owner(schedule_id)
         now = datetime.now(UTC)
@@ -89,7 +93,7 @@ class Schedules:
 
     async def delete(self, schedule_id: str) -> None:
         """Delete it; what it submitted stays. Raises NotFoundError."""
-        if get_caller().queues is not None:
+        if not get_caller().sees_all:
             await self.get(schedule_id)
         if not await self._records.delete_schedule(schedule_id):
             raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
@@ -108,9 +112,11 @@ class Schedules:
     async def _check_owner(self, schedule_id: str) -> None:
         """Nobody replaces a schedule that they do not see."""
         caller = get_caller()
-        if caller.queues is None:
+        if caller.sees_all:
             return
         present = await self._records.get_schedule(schedule_id)
+        if present is not None:
+            await caller.prepare((present.queue,))
         if present is not None and not caller.sees(present.queue):
             raise ConflictError(f"The id {schedule_id!r} is taken: choose another one.")
 

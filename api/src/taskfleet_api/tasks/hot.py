@@ -55,7 +55,7 @@ class HotSubmissions:
         services = self.services
         headers: Headers = dict(scope["headers"])
         try:
-            caller = ANYBODY if self._keys is None else await self._keys.identify(headers)
+            caller = ANYBODY if self._keys is None else await self._keys.identify(headers, "POST", PATH)
         except UnavailableError:
             caller = None  # the ordinary way says so
         if services is None or b"origin" in headers or caller is None or not caller.may(KeyScope.SUBMIT):

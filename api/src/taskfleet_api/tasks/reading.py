@@ -35,6 +35,8 @@ class Tasks:
     async def get(self, task_id: UUID) -> TaskRecord:
         """The record overlaid with the live state. Raises NotFoundError."""
         record = await self._records.get(task_id)
+        if record is not None:
+            await get_caller().prepare((record.queue,))
         if record is None or not get_caller().sees(record.queue):
             raise NotFoundError(f"There is no task {task_id}.")
         return (await self._overlay_all((record,)))[0]
@@ -42,7 +44,8 @@ class Tasks:
     async def list(self, wanted: TaskFilter, cursor: str | None = None, limit: int = 50) -> Page:
         """One page, newest first. Raises NotFoundError for a cursor that belongs to no page of this listing."""
         caller = get_caller()
-        if caller.queues is not None:
+        if not caller.sees_all:
+            await caller.prepare(self._directory.names())
             wanted = replace(wanted, only_queues=tuple(caller.select(self._directory.names())))
         try:
             page = await self._records.list_tasks(wanted, cursor, limit)
@@ -95,7 +98,7 @@ class Tasks:
 
     async def retry(self, task_id: UUID) -> TaskRecord:
         """Start a new attempt of a task that ended badly. Raises NotFoundError and ConflictError."""
-        if get_caller().queues is not None:
+        if not get_caller().sees_all:
             await self.get(task_id)
         started = await self.start_attempts([task_id])
         if not started and await self._record_live_end(task_id):

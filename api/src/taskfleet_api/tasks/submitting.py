@@ -63,6 +63,7 @@ class Submissions:
         Raises NotFoundError (queue), InvalidInputError (task name), ConflictError (idempotency key),
         OverloadedError and RecordsUnavailableError.
         """
+        await get_caller().prepare((submission.queue,))
         task = self.build_task(submission)
         await self._gate.admit(1)
         outcome = (await self._group.submit((task,)))[0]
@@ -82,6 +83,8 @@ class Submissions:
         `atomic`: all or nothing. `one_key`: the keys belong to the batch as a whole, one conflict refuses everything.
         Raises OverloadedError and RecordsUnavailableError, then nothing is accepted.
         """
+        queues = {item.queue for item in submissions if isinstance(item, NewSubmission)}
+        await get_caller().prepare(tuple(queues))
         tasks = [self._try_build(item) for item in submissions]
         good = [task for task in tasks if isinstance(task, NewTask)]
         if not good or (atomic and len(good) < len(tasks)):

@@ -9,6 +9,10 @@
   value: {{ .Values.api.auth.mode }}
 {{- if eq .Values.api.auth.mode "apiKey" }}
 {{ include "taskfleet.secretEnv" (list "TASKFLEET_API_ADMIN_KEY" (include "taskfleet.adminKeySecret" .) "apiKey") }}
+{{- if .Values.api.auth.kubernetes }}
+- name: TASKFLEET_API_KUBERNETES_AUTH
+  value: "true"
+{{- end }}
 {{- end }}
 {{- include "taskfleet.settingsEnv" (list "TASKFLEET_API_" .Values.api.settings) }}
 {{- with .Values.api.extraEnv }}
