@@ -55,6 +55,18 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
         [{"spec": {"queueName": "dead"}}, {"spec": {"queueName": "amqp.x"}}],
         [{"spec": {"queueName": "thumbnails.dead"}}, {"spec": {"queueName": "amq.direct"}}],
     ),
+    ".spec: is there beside queueName: put that name": (
+        [{"spec": {"queues": [{"name": "a", "weight": 3}, {"name": "b"}]}}, {"spec": {"queueName": "a", "queues": []}}],
+        [{"spec": {"queueName": "a", "queues": [{"name": "b"}]}}],
+    ),
+    ".spec: names must not end in .dead (kept for de": (
+        [{"spec": {"queues": [{"name": "deadly"}]}}],
+        [{"spec": {"queues": [{"name": "a"}, {"name": "a.dead"}]}}, {"spec": {"queues": [{"name": "amq.x"}]}}],
+    ),
+    ".spec: a name is there twice: remove one, and g": (
+        [{"spec": {"queues": [{"name": f"q{n}"} for n in range(16)]}}],
+        [{"spec": {"queues": [{"name": "a"}, {"name": "b"}, {"name": "a", "weight": 2}]}}],
+    ),
     ".spec.scaling: must not exceed maxReplicas: lower it or": (
         [
             {"spec": {"scaling": {"minReplicas": 3, "maxReplicas": 3}}},

@@ -212,3 +212,24 @@ def test_unknown_is_not_zero(control_plane: ControlPlane, namespace: str, valkey
         lambda: get_condition(control_plane, namespace, "blind", "MetricsAvailable").get("status") == "True", SECONDS
     )
     assert get_replicas(control_plane, namespace, "blind") == 3
+
+
+def test_several_queues_scale_one_pool_of_workers(control_plane: ControlPlane, namespace: str, valkey: Valkey) -> None:
+    """What waits in all of them counts; each is registered, and none can be had by another TaskQueue."""
+    queues = [{"name": "several-a", "weight": 2}, {"name": "several-b"}]
+    create(control_plane, build_task_queue(namespace, "several", queues=queues, scaling={"maxReplicas": 5}))
+    await_reason(control_plane, namespace, "several", "Reconciled")
+    push(valkey, "several-a", 30)
+    push(valkey, "several-b", 70)
+    eventually_sync(lambda: get_replicas(control_plane, namespace, "several") == 5, SECONDS)
+
+    def count_waiting() -> int:
+        status = control_plane.request("GET", queue_path(namespace, "several")).get("status") or {}
+        return int((status.get("messages") or {}).get("ready") or 0)
+
+    eventually_sync(lambda: count_waiting() == 100, SECONDS)
+    for name in ("several-a", "several-b"):
+        eventually_sync(lambda field=name: valkey.command("HEXISTS", "taskfleet:queues", field) == b":1", SECONDS)
+    create(control_plane, build_task_queue(namespace, "late", queueName="several-b"))
+    condition = await_reason(control_plane, namespace, "late", "QueueConflict")
+    assert f"{namespace}/several" in condition["message"]

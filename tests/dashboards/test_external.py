@@ -18,8 +18,9 @@ NAME = "outer"
 
 
 def read_blocks() -> list[dict[str, Any]]:
-    """The YAML of the page: the adapter's configuration, the HPA, the ScaledObject."""
-    return [yaml.safe_load(text) for text in re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.M | re.S)]
+    """The YAML of the chapter: the adapter's configuration, the HPA, the ScaledObject."""
+    text = PAGE.read_text().partition("## Scaled by something else")[2]
+    return [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)]
 
 
 def expand(rule: dict[str, Any], namespace: str, matchers: dict[str, str]) -> str:

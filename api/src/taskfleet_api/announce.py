@@ -20,7 +20,7 @@ from taskfleet_api.brokers import open_topology
 from taskfleet_api.live import LiveStore
 from taskfleet_api.settings import Settings
 from taskfleet_core.errors import UnavailableError
-from taskfleet_core.registrations import build_registration
+from taskfleet_core.registrations import build_registrations
 from taskfleet_core.taskqueue import TaskQueue, load_task_queues
 
 __all__ = ["announce", "main"]
@@ -44,13 +44,17 @@ async def announce(settings: Settings, queues: Sequence[TaskQueue], mark: Path |
     try:
         while True:
             try:
-                for queue in queues:
-                    registration = build_registration(queue, time.time(), source="file", broker=settings.broker_name)
-                    spec = build_queue_spec(KnownQueue(queue.queue_name, registration, False, {}))
+                entries = [
+                    entry
+                    for queue in queues
+                    for entry in build_registrations(queue, time.time(), source="file", broker=settings.broker_name)
+                ]
+                for entry in entries:
+                    spec = build_queue_spec(KnownQueue(entry["queueName"], entry, False, {}))
                     for degradation in await topology.ensure_queue(spec):
-                        logger.warning("queue_degraded", queue=queue.queue_name, detail=degradation.detail)
-                    await live.register(registration)
-                logger.info("queues_announced", queues=[queue.queue_name for queue in queues])
+                        logger.warning("queue_degraded", queue=spec.name, detail=degradation.detail)
+                    await live.register(entry)
+                logger.info("queues_announced", queues=[entry["queueName"] for entry in entries])
                 if mark is not None:
                     await asyncio.to_thread(mark.touch)
                 pause: float = REFRESH_SECONDS

@@ -254,7 +254,18 @@ def _structural(
 
 
 def _kept(node: dict[str, Any]) -> dict[str, Any]:
-    names = ("description", "default", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems")
+    names = (
+        "description",
+        "default",
+        "enum",
+        "pattern",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+    )
     result = {name: node[name] for name in names if name in node}
     if "const" in node:
         result["enum"] = [node["const"]]

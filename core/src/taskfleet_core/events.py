@@ -56,6 +56,7 @@ class Heartbeat(TypedDict):
 
     schema: int
     queue: str
+    queues: NotRequired[list[str]]  # all that it serves, where these are several; `queue` is the first
     host: str
     pod_uid: NotRequired[str]
     pid: int

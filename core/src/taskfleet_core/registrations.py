@@ -4,12 +4,15 @@ from taskfleet_core import wire
 from taskfleet_core.events import QueueRegistration
 from taskfleet_core.taskqueue import TaskQueue
 
-__all__ = ["build_registration"]
+__all__ = ["build_registrations"]
 
 
-def build_registration(queue: TaskQueue, at: float, *, source: str, broker: str = "default") -> QueueRegistration:
-    """The entry. `source` names who announces a queue that has no uid of Kubernetes; `broker` one of the API's."""
-    return {
+def build_registrations(
+    queue: TaskQueue, at: float, *, source: str, broker: str = "default"
+) -> list[QueueRegistration]:
+    """An entry for each of its queues. `source` names who announces a queue that has no uid of Kubernetes; `broker` one
+    of the API's."""
+    entry: QueueRegistration = {
         "schema": wire.SCHEMA_VERSION,
         "namespace": queue.metadata.namespace,
         "name": queue.name,
@@ -19,3 +22,4 @@ def build_registration(queue: TaskQueue, at: float, *, source: str, broker: str 
         "limits": queue.build_limits(),
         "at": at,
     }
+    return [{**entry, "queueName": name} for name in queue.queue_weights]

@@ -31,6 +31,7 @@ __all__ = [
     "Scaling",
     "Schedule",
     "SecretRef",
+    "ServedQueue",
     "TaskQueue",
     "TaskQueueSpec",
     "TaskQueueStatus",
@@ -42,6 +43,7 @@ GROUP = "taskfleet.dev"
 API_VERSION = "taskfleet.dev/v1alpha1"
 KIND = "TaskQueue"
 POLICY_KIND = "TaskQueuePolicy"  # see policy.py
+MAX_QUEUES = 16  # that one pool of workers serves
 NAME_MAX_LENGTH = 52  # leaves room for the suffixes of child objects in 63 characters
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
@@ -278,11 +280,30 @@ class Scaling(DocumentModel):
     )
 
 
+class ServedQueue(DocumentModel):
+    """One of several queues that the same workers serve."""
+
+    name: QueueName = Field(description="Name of the queue at the broker and in the API.")
+    weight: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Its share of the starts while tasks of several queues wait: with 3 and 1, three of four. What a "
+        "queue does not need goes to the others.",
+    )
+
+
 class TaskQueueSpec(DocumentModel):
     """What the user wants."""
 
     queue_name: QueueName | None = Field(
         default=None, description="Name of the queue at the broker and in the API; default metadata.name. Immutable."
+    )
+    queues: list[ServedQueue] = Field(
+        default_factory=list,
+        max_length=MAX_QUEUES,
+        description="Several queues instead, all served by the same workers and scaled by what waits in all of them. "
+        "The delivery rules hold for each. The first one names the workers in heartbeats and metrics.",
     )
     broker: Broker | None = Field(default=None, description="Another broker; default: the operator's own.")
     worker: Worker = Field(description="What runs the tasks.")
@@ -295,6 +316,24 @@ class TaskQueueSpec(DocumentModel):
             "!has(self.queueName) || !(self.queueName.endsWith('.dead') || self.queueName.startsWith('amq.'))",
             lambda s: not (s.queue_name or "").endswith(".dead") and not (s.queue_name or "").startswith("amq."),
             "must not end in .dead (kept for dead letters) nor start with amq. (kept by RabbitMQ): choose another name",
+        ),
+        Rule(
+            "queues",
+            "!has(self.queueName) || size(self.queues) == 0",
+            lambda s: s.queue_name is None or not s.queues,
+            "is there beside queueName: put that name into the list, or remove one of the two",
+        ),
+        Rule(
+            "queues",
+            "self.queues.all(q, !(q.name.endsWith('.dead') || q.name.startsWith('amq.')))",
+            lambda s: not any(q.name.endswith(".dead") or q.name.startswith("amq.") for q in s.queues),
+            "names must not end in .dead (kept for dead letters) nor start with amq. (kept by RabbitMQ): choose others",
+        ),
+        Rule(
+            "queues",
+            "self.queues.all(q, self.queues.exists_one(other, other.name == q.name))",
+            lambda s: len({queue.name for queue in s.queues}) == len(s.queues),
+            "a name is there twice: remove one, and give the other the weight of both",
         ),
     )
 
@@ -347,8 +386,14 @@ class TaskQueue(DocumentModel):
 
     @property
     def queue_name(self) -> str:
-        """The queue's name at the broker and in the API."""
-        return self.spec.queue_name or self.metadata.name
+        """The queue's name at the broker and in the API; the first one's of several."""
+        return next(iter(self.queue_weights))
+
+    @property
+    def queue_weights(self) -> dict[str, int]:
+        """All queues that the workers serve, with their weights; mostly one."""
+        several = {queue.name: queue.weight for queue in self.spec.queues}
+        return several or {self.spec.queue_name or self.metadata.name: 1}
 
     def build_scaling_spec(self, interval_seconds: float = 1.0) -> ScalingSpec:
         """The numbers that the scaling rule needs."""
@@ -392,7 +437,8 @@ def load_task_queues(path: Path | str) -> list[TaskQueue]:
     queues: list[TaskQueue] = []
     first_line: dict[tuple[str, str], int] = {}
     for queue, line in load_documents(path, TaskQueue, group=GROUP, pattern_fixes=PATTERN_FIXES, others=(POLICY_KIND,)):
-        for field, value in (("metadata.name", queue.name), ("spec.queueName", queue.queue_name)):
+        names = [("spec.queueName", name) for name in queue.queue_weights]
+        for field, value in (("metadata.name", queue.name), *names):
             earlier = first_line.setdefault((field, value), line)
             if earlier != line:
                 fix = f"{value!r} is taken by the document at line {earlier}: choose another"

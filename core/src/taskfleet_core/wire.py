@@ -39,6 +39,7 @@ POLICY_PREFIX = "taskfleet."
 
 # Environment of an injected worker
 ENV_QUEUE = "TASKFLEET_QUEUE"
+ENV_QUEUES = "TASKFLEET_QUEUES"  # name=weight,...: all queues of a worker that serves several
 ENV_REDIS_URL = "TASKFLEET_REDIS_URL"
 ENV_POD_UID = "TASKFLEET_POD_UID"
 ENV_HOST = "TASKFLEET_HOST"  # the worker's name in heartbeats; default the host name

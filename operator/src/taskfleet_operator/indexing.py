@@ -34,7 +34,7 @@ class Entry:
     queue: TaskQueue | None = None
     error: ValidationError | None = None
     access: BrokerAccess | None = None
-    place: Place | None = None
+    places: tuple[Place, ...] = ()  # one for each of its queues
 
     @property
     def seniority(self) -> tuple[datetime, str, str]:
@@ -64,7 +64,7 @@ class QueueIndex:
                 return False
             entry = _build_entry(key, raw)
             if _get_target(old) == _get_target(entry):
-                entry.access, entry.place = old.access, old.place
+                entry.access, entry.places = old.access, old.places
             else:
                 self._unplace(old)
         else:
@@ -80,41 +80,38 @@ class QueueIndex:
         entry = self.entries.pop(key, None)
         if entry is not None:
             self.revision += 1
-            place = entry.place
+            places = entry.places
             self._unplace(entry)
-            entry.place = place
+            entry.places = places
         return entry
 
     def set_broker(self, key: str, access: BrokerAccess | None, identity: str | None) -> set[str]:
         """Its broker is known now, or is another; returns the others whose rank may have changed by that."""
         entry = self.entries[key]
         assert entry.queue is not None
-        place = (identity, entry.queue.queue_name) if identity is not None else None
-        if entry.access == access and entry.place == place:
+        places = tuple((identity, name) for name in entry.queue.queue_weights) if identity is not None else ()
+        if entry.access == access and entry.places == places:
             return set()
-        touched = set(self._places.get(entry.place, ())) if entry.place else set()
+        touched = self.find_at(entry.places)
         self._unplace(entry)
-        entry.access, entry.place = access, place
-        if access is not None and place is not None:
-            name = entry.queue.queue_name
-            self._places[place].add(key)
-            self._names[name].add(key)
-            self._polled[access][name].add(key)
-            touched |= self._places[place]
+        entry.access, entry.places = access, places
+        if access is not None:
+            for place in places:
+                self._places[place].add(key)
+                self._names[place[1]].add(key)
+                self._polled[access][place[1]].add(key)
+            touched |= self.find_at(places)
         self.revision += 1
         return touched - {key}
 
     def find_older(self, key: str) -> str | None:
-        """The TaskQueue that keeps the queue that this one wants too, or None."""
-        place = self.entries[key].place
-        if place is None:
-            return None
-        first = self._find_first(place)
-        return None if first == key else first
+        """The TaskQueue that keeps a queue that this one wants too, or None."""
+        firsts = (self._find_first(place) for place in self.entries[key].places)
+        return next((first for first in firsts if first != key), None)
 
-    def find_at(self, place: Place) -> set[str]:
-        """All TaskQueues of one queue at one broker."""
-        return set(self._places.get(place, ()))
+    def find_at(self, places: Iterable[Place]) -> set[str]:
+        """All TaskQueues of some queues at one broker."""
+        return {key for place in places for key in self._places.get(place, ())}
 
     def find_keys(self, access: BrokerAccess | None, names: Iterable[str]) -> list[str]:
         """The TaskQueues of these queues: at one broker, or (None) at any."""
@@ -137,17 +134,15 @@ class QueueIndex:
         return min(self._places[place], key=lambda key: self.entries[key].seniority)
 
     def _unplace(self, entry: Entry) -> None:
-        if entry.queue is None or entry.place is None or entry.access is None:
-            entry.access = entry.place = None
-            return
-        name = entry.queue.queue_name
-        for table, where in ((self._places, entry.place), (self._names, name)):
-            _discard(table, where, entry.key)
-        polled = self._polled[entry.access]
-        _discard(polled, name, entry.key)
-        if not polled:
-            del self._polled[entry.access]
-        entry.access = entry.place = None
+        if entry.access is not None:
+            polled = self._polled[entry.access]
+            for place in entry.places:
+                _discard(self._places, place, entry.key)
+                _discard(self._names, place[1], entry.key)
+                _discard(polled, place[1], entry.key)
+            if not polled:
+                del self._polled[entry.access]
+        entry.access, entry.places = None, ()
 
 
 def _discard(table: dict[Any, set[str]], where: Any, key: str) -> None:
@@ -168,7 +163,7 @@ def _build_entry(key: str, raw: Manifest) -> Entry:
 
 def _get_target(entry: Entry) -> tuple[object, ...] | None:
     """What decides which queue at which broker is meant, as far as the spec tells."""
-    return (entry.queue.queue_name, entry.queue.spec.broker) if entry.queue else None
+    return (tuple(entry.queue.queue_weights), entry.queue.spec.broker) if entry.queue else None
 
 
 def _without_status(raw: Manifest) -> Manifest:

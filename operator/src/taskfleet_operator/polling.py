@@ -6,13 +6,20 @@ The poll is the truth. A wake hint (a submission to a sleeping queue) only makes
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from taskfleet_core.events import Heartbeat
-from taskfleet_core.statistics import QueueStatistics, ReadProblem, StatisticsReader, Trouble, open_statistics
+from taskfleet_core.statistics import (
+    QueueStatistics,
+    ReadProblem,
+    StatisticsReader,
+    Trouble,
+    open_statistics,
+    sum_statistics,
+)
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.store import Store
 
@@ -92,6 +99,12 @@ class Poller:
         if lane is None:
             return Numbers(heartbeats=beats)
         return Numbers(lane.statistics.get(queue), lane.problems.get(queue), beats)
+
+    def get_all(self, broker: BrokerAccess | None, queues: Iterable[str]) -> Numbers:
+        """The newest numbers of several queues as if they were one; heartbeats go by the first."""
+        each = [self.get(broker, queue) for queue in queues]
+        problem = next((numbers.problem for numbers in each if numbers.problem), None)
+        return Numbers(sum_statistics([numbers.statistics for numbers in each]), problem, each[0].heartbeats)
 
     def wake(self, queue: str) -> None:
         """A sleeping queue got its first task: look at once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +11,11 @@ import structlog
 from pydantic import ValidationError
 
 from taskfleet_core.events import Heartbeat, QueueRegistration
-from taskfleet_core.registrations import build_registration
+from taskfleet_core.registrations import build_registrations
 from taskfleet_core.scaling import Decision, Memory
+from taskfleet_core.statistics import sum_statistics
 from taskfleet_core.taskqueue import TaskQueue
-from taskfleet_core.topology import build_queue_spec
+from taskfleet_core.topology import build_queue_specs
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory, Resolution
 from taskfleet_operator.children.injection import Injection
@@ -85,7 +86,7 @@ class Reconciler:
     def remember(self, key: str, raw: Manifest) -> bool:
         """Keep the newest version; False when nothing but what this operator wrote itself has changed."""
         old = self.index.entries.get(key)
-        access, name = (old.access, old.queue.queue_name) if old and old.queue else (None, "")
+        access, names = (old.access, list(old.queue.queue_weights)) if old and old.queue else (None, [])
         changed = self.index.put(raw)
         entry = self.index.entries[key]
         if entry.queue is not None and entry.queue.spec.broker is None:
@@ -93,7 +94,7 @@ class Reconciler:
             own = self.brokers.default
             for rival in self.index.set_broker(key, own, self.brokers.get_identity(own)):
                 self.enqueue(rival)
-        self._release(access, name)
+        self._release(access, names)
         return changed
 
     def forget(self, key: str) -> list[str]:
@@ -103,10 +104,10 @@ class Reconciler:
         self.index.remove(key)
         self._states.pop(key, None)
         self.fleet.leave(key, lambda: self._count_pods(key))
-        if gone is None or gone.queue is None or gone.place is None:
+        if gone is None or gone.queue is None or not gone.places:
             return []
-        self._release(access, gone.queue.queue_name)
-        return sorted(self.index.find_at(gone.place))
+        self._release(access, gone.queue.queue_weights)
+        return sorted(self.index.find_at(gone.places))
 
     def get_wanted(self) -> dict[BrokerAccess, set[str]]:
         """What the poller shall read. The operator's own broker is read also while no queue lives there."""
@@ -120,10 +121,11 @@ class Reconciler:
         for entry in sorted(placed, key=lambda entry: entry.seniority, reverse=True):
             queue, is_own = entry.queue, self.brokers.is_default(entry.access) if entry.access else False
             assert queue is not None
-            other = entries.get(queue.queue_name)
-            if is_own or other is None or other["broker"] == SCALE_ONLY_BROKER:
-                broker = self.settings.broker_name if is_own else SCALE_ONLY_BROKER
-                entries[queue.queue_name] = build_registration(queue, time.time(), source="operator", broker=broker)
+            broker = self.settings.broker_name if is_own else SCALE_ONLY_BROKER
+            for registration in build_registrations(queue, time.time(), source="operator", broker=broker):
+                other = entries.get(registration["queueName"])
+                if is_own or other is None or other["broker"] == SCALE_ONLY_BROKER:
+                    entries[registration["queueName"]] = registration
         return list(entries.values())
 
     def get_samples(self) -> Iterator[Sample]:
@@ -133,15 +135,16 @@ class Reconciler:
             observed, entry = state.observed, self.index.entries.get(key)
             if observed is None or observed.conflict_with is not None or entry is None:
                 continue  # of two on one queue, the one that serves it tells
-            labels = (observed.queue.metadata.namespace, observed.queue.queue_name)
-            if labels in seen:
+            labels = {(observed.queue.metadata.namespace, name) for name in observed.queue.queue_weights}
+            if labels & seen:
                 continue  # the same name at another broker: one series may come once only
-            seen.add(labels)
-            numbers = self.poller.get(entry.access, observed.queue.queue_name)
-            statistics = None if observed.statistics_reason == Reason.BROKER_CREDENTIALS_REFUSED else numbers.statistics
-            beats = self._select_beats(observed.queue, numbers.heartbeats, observed.pods)
-            fresh = replace(observed, statistics=statistics, heartbeats=beats)
-            yield from build_samples(fresh, state.decision, state.causes)
+            seen |= labels
+            numbers = {name: self.poller.get(entry.access, name) for name in observed.queue.queue_weights}
+            is_refused = observed.statistics_reason == Reason.BROKER_CREDENTIALS_REFUSED
+            figures = {name: None if is_refused else each.statistics for name, each in numbers.items()}
+            beats = self._select_beats(observed.queue, numbers[observed.queue.queue_name].heartbeats, observed.pods)
+            fresh = replace(observed, statistics=sum_statistics(list(figures.values())), heartbeats=beats)
+            yield from build_samples(fresh, state.decision, state.causes, figures)
 
     def get_process_samples(self) -> Iterator[tuple[str, float | None]]:
         """Metric samples of the process itself."""
@@ -194,31 +197,33 @@ class Reconciler:
     def _place(self, entry: Entry, resolution: Resolution) -> None:
         """Say to index, poller and keeper which queue at which broker this is, now that it is known."""
         assert entry.queue is not None
-        before, name = entry.access, entry.queue.queue_name
+        before, names = entry.access, entry.queue.queue_weights
         access = resolution.access
         identity = self.brokers.get_identity(access) if access is not None else None
         for rival in self.index.set_broker(entry.key, access, identity):
             self.enqueue(rival)
         if before != access:
-            self._release(before, name)
+            self._release(before, names)
         if access is not None and self.index.find_older(entry.key) is None:
-            self.keeper.want(access, build_queue_spec(entry.queue))
+            for spec in build_queue_specs(entry.queue):
+                self.keeper.want(access, spec)
 
-    def _release(self, access: BrokerAccess | None, name: str) -> None:
-        if access is not None and not self.index.find_keys(access, [name]):
-            self.keeper.drop(access, name)
+    def _release(self, access: BrokerAccess | None, names: Iterable[str]) -> None:
+        for name in names if access is not None else ():
+            if access is not None and not self.index.find_keys(access, [name]):
+                self.keeper.drop(access, name)
 
     # -- what one reconcile sees -----------------------------------------------------------------------------------
 
     def _observe(self, entry: Entry, queue: TaskQueue, resolution: Resolution, state: _State) -> Observed:
-        numbers = self.poller.get(resolution.access, queue.queue_name)
+        numbers = self.poller.get_all(resolution.access, queue.queue_weights)
         pods = self._get_pods(queue)
         beats = self._select_beats(queue, numbers.heartbeats, pods)
         if beats is not None:
             state.counters.add(beats)
             state.counters.add_startups(beats, pods)
         access = resolution.access
-        topology = self.keeper.get(access, queue.queue_name) if access is not None else QueueState()
+        topology = self.keeper.get_all(access, queue.queue_weights) if access is not None else QueueState()
         statistics = None if topology.is_refused else numbers.statistics
         reason, text = explain_problem(numbers.problem, resolution.where, is_new=topology.is_new(time.monotonic()))
         if topology.is_refused:

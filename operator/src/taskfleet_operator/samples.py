@@ -1,6 +1,6 @@
 """The numbers of one TaskQueue as metric samples. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from taskfleet_core.events import Heartbeat
@@ -21,10 +21,16 @@ class Sample(NamedTuple):
     value: float | None
 
 
-def build_samples(observed: Observed, decision: Decision | None, causes: dict[str, int]) -> Iterator[Sample]:
-    """Everything that Prometheus learns of one TaskQueue."""
+def build_samples(
+    observed: Observed,
+    decision: Decision | None,
+    causes: dict[str, int],
+    figures: Mapping[str, QueueStatistics | None],
+) -> Iterator[Sample]:
+    """Everything that Prometheus learns of one TaskQueue; `figures` are those of each of its queues."""
     labels = (observed.queue.metadata.namespace, observed.queue.queue_name)
-    yield from _statistics(labels, observed.statistics)
+    for name, each in figures.items():
+        yield from _statistics((labels[0], name), each)
     if observed.heartbeats is not None:
         yield from _slots(labels, observed.heartbeats)
     scaling = observed.queue.spec.scaling

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -73,6 +73,19 @@ class TopologyKeeper:
         """The state of a queue."""
         lane = self._lanes.get(broker)
         return lane.states.get(queue, QueueState()) if lane else QueueState()
+
+    def get_all(self, broker: BrokerAccess, queues: Iterable[str]) -> QueueState:
+        """The state of several queues as if they were one: as far as the last of them."""
+        states = [self.get(broker, queue) for queue in queues]
+        if len(states) == 1:
+            return states[0]
+        return QueueState(
+            is_ready=all(state.is_ready for state in states),
+            error=next((state.error for state in states if state.error), None),
+            is_refused=any(state.is_refused for state in states),
+            degradations=tuple(dict.fromkeys(text for state in states for text in state.degradations)),
+            since=max(state.since for state in states),
+        )
 
     def want(self, broker: BrokerAccess, spec: QueueSpec) -> None:
         """Have a queue at a broker; nothing happens when it was wanted like this before."""

@@ -142,6 +142,17 @@ def test_changed_file_acts_without_a_restart_and_a_bad_one_is_refused(up: Up) ->
     eventually_sync(lambda: up.workers() == 1, 60, 0.1)
 
 
+def test_several_queues_share_their_workers(make_up: Make) -> None:
+    up = make_up()
+    up.write_queue(more="  queues: [{name: jobs}, {name: mail, weight: 2}]\n")
+    up.start()
+    (task,) = up.run("submit", "mail", "jobs.add", "-f", "-", text='{"kwargs": {"x": 1, "y": 2}}\n').split()
+    (other,) = up.submit("jobs.add", x=1, y=2)
+    eventually_sync(lambda: [up.state(task), up.state(other)] == ["succeeded", "succeeded"], 90, 0.2)
+    assert up.get(f"/tasks/{task}")["queue"] == "mail"
+    assert up.get("/queues/mail")["workers"] == up.workers()
+
+
 def test_port_in_use_is_told_with_the_fix(make_up: Make) -> None:
     up = make_up()
     with socket.socket() as taken:

@@ -52,9 +52,10 @@ class Worker:
 class Bench:
     """One queue on one broker with one store."""
 
-    def __init__(self, broker: RabbitMQ | Valkey, store: Valkey, folder: Path) -> None:
+    def __init__(self, broker: RabbitMQ | Valkey, store: Valkey, folder: Path, *, others: int = 0) -> None:
         self.broker, self.store, self.folder = broker, store, folder
         self.queue = f"q-{uuid4().hex[:8]}"
+        self.others = [f"q-{uuid4().hex[:8]}" for _ in range(others)]
         self.redis = redis.Redis.from_url(store.url, decode_responses=True, socket_timeout=5)
         self.traces = folder / "traces"
         self.traces.mkdir()
@@ -67,9 +68,12 @@ class Bench:
         """A plain Celery producer; its results are read as any Celery program would."""
         app = Celery("producer", broker=self.broker.url, backend=self.store.url, set_as_current=False)
         kind = "topic" if isinstance(self.broker, RabbitMQ) else "direct"
-        queue = Queue(self.queue, exchange=Exchange("", type=kind), routing_key=self.queue, no_declare=True)
+        queues = [
+            Queue(name, exchange=Exchange("", type=kind), routing_key=name, no_declare=True)
+            for name in (self.queue, *self.others)
+        ]
         app.conf.update(
-            task_queues=[queue],
+            task_queues=queues,
             task_default_queue=self.queue,
             task_default_exchange="",
             task_default_exchange_type=kind,
@@ -83,7 +87,8 @@ class Bench:
     def _declare(self) -> None:
         arguments = {**QUORUM}
         with Connection(self.broker.url, connect_timeout=10) as connection:
-            Queue(self.queue, exchange=Exchange(""), queue_arguments=arguments)(connection.channel()).declare()
+            for name in (self.queue, *self.others):
+                Queue(name, exchange=Exchange(""), queue_arguments=arguments)(connection.channel()).declare()
 
     def limit_deliveries(self, limit: int) -> None:
         """Set the broker's delivery limit; on Valkey the workers are told instead."""
@@ -112,7 +117,7 @@ class Bench:
         health_file = self.folder / f"{host}.health"
         options.setdefault("max_task_seconds", 60)
         env = build_environment(
-            queue=self.queue,
+            queue=(weights := options.pop("weights", {self.queue: 1})),
             broker_url=self.broker.url,
             redis_url=self.store.url,
             host=host,
@@ -125,7 +130,7 @@ class Bench:
         python = os.environ.get("WORKER_TEST_PYTHON", sys.executable)
         if python != sys.executable:
             env["PYTHONPATH"] = str(SOURCE)
-        command = build_command("everything", self.queue, concurrency, pool, python=python, host=host)
+        command = build_command("everything", weights, concurrency, pool, python=python, host=host)
         process = start_process(command, env=env, cwd=APP_FOLDER, log=self.folder / f"{host}.log")
         worker = Worker(self, process, host, health_file)
         self.workers.append(worker)
@@ -230,10 +235,14 @@ class Bench:
 
     # Broker
 
-    def unacknowledged(self) -> int:
+    def unacknowledged(self, queue: str | None = None) -> int:
         """Messages that workers hold."""
         assert isinstance(self.broker, RabbitMQ)
-        return int(self._queue_info().get("messages_unacknowledged", 0))
+        return int(self._queue_info(queue).get("messages_unacknowledged", 0))
+
+    def ready(self, queue: str) -> int:
+        """Messages that wait."""
+        return int(self._queue_info(queue).get("messages_ready", 0))
 
     def depth(self) -> int:
         """Messages in the queue, in hand or not; asked of the queue itself."""
@@ -243,9 +252,9 @@ class Bench:
         info = self._queue_info()
         return int(info.get("messages", 0))
 
-    def _queue_info(self) -> dict[str, Any]:
+    def _queue_info(self, queue: str | None = None) -> dict[str, Any]:
         assert isinstance(self.broker, RabbitMQ)
-        return dict(self.broker.management("GET", f"/api/queues/%2F/{self.queue}"))
+        return dict(self.broker.management("GET", f"/api/queues/%2F/{queue or self.queue}"))
 
     def is_drained(self) -> bool:
         """Whether everything sent is acknowledged."""

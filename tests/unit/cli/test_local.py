@@ -26,11 +26,11 @@ from taskfleet.local.view import build_entry
 from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.events import Heartbeat, QueueRegistration
-from taskfleet_core.registrations import build_registration
+from taskfleet_core.registrations import build_registrations
 from taskfleet_core.scaling import Cause, Decision, ScalingSpec
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
-from taskfleet_core.topology import build_queue_spec
+from taskfleet_core.topology import build_queue_specs
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 STUBBORN = [
@@ -343,13 +343,13 @@ def test_all_queues_share_the_workers_that_the_option_allows(start: Start) -> No
 
 def test_registration_has_every_field_that_readers_expect() -> None:
     queue = TaskQueue.model_validate(DOCUMENT)
-    registration = build_registration(queue, 1.0, source="local")
+    (registration,) = build_registrations(queue, 1.0, source="local")
     assert set(registration) == QueueRegistration.__required_keys__
     assert registration["limits"]["maxReplicas"] == 5
 
 
 def test_broker_waits_longer_for_an_acknowledgement_than_a_task_may_run() -> None:
-    spec = build_queue_spec(TaskQueue.model_validate(DOCUMENT))
+    (spec,) = build_queue_specs(TaskQueue.model_validate(DOCUMENT))
     assert spec.consumer_timeout_seconds is not None
     assert spec.consumer_timeout_seconds > 3600
 

@@ -1,15 +1,19 @@
 """TaskQueue documents: defaults, rules and the errors of files."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from taskfleet_core import taskqueue
 from taskfleet_core.errors import InvalidInputError
+from taskfleet_core.registrations import build_registrations
 from taskfleet_core.taskqueue import TaskQueue, load_task_queues
+from taskfleet_core.topology import build_queue_specs
 
 GOOD = """\
 apiVersion: taskfleet.dev/v1alpha1
@@ -53,6 +57,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert queue.spec.worker.effective_grace_seconds == queue.spec.worker.max_task_seconds == 3600
     assert queue.spec.model_dump(by_alias=True, exclude={"worker"}) == {
         "queueName": None,
+        "queues": [],
         "broker": None,
         "delivery": {"limit": 5, "deadLetter": True, "maxLength": None, "messageTTLSeconds": None},
         "scaling": {
@@ -90,6 +95,11 @@ def test_every_rule_blames_a_field_that_exists() -> None:
         pytest.param({"worker": {"app": "a:b", "env": [{"name": "CELERY_BROKER_URL"}]}}, "worker", id="reserved env"),
         pytest.param({"queueName": "x.dead"}, "queueName", id="name of a dead-letter queue"),
         pytest.param({"queueName": "a/b"}, "queueName", id="name that needs escaping"),
+        pytest.param({"queueName": "a", "queues": [{"name": "a"}]}, "beside queueName", id="queueName and queues"),
+        pytest.param({"queues": [{"name": "a"}, {"name": "a"}]}, "twice", id="a queue twice"),
+        pytest.param({"queues": [{"name": "a.dead"}]}, "names must not end", id="a dead-letter queue of several"),
+        pytest.param({"queues": [{"name": "a", "weight": 0}]}, "weight", id="no weight"),
+        pytest.param({"queues": [{"name": f"q{n}"} for n in range(17)]}, "queues", id="too many queues"),
         pytest.param({"worker": {"app": "a b"}}, "app", id="app that is no path"),
         pytest.param({"scaling": {"replicas": "3"}}, "replicas", id="text for a number"),
         pytest.param({"scaling": {"schedules": [{"cron": "* *"}]}}, "cron", id="cron of two fields"),
@@ -169,3 +179,18 @@ def test_bad_schedule_is_refused(tmp_path: Path, schedule: str, expected: str) -
     with pytest.raises(InvalidInputError) as caught:
         load_task_queues(write(tmp_path, GOOD + f"  scaling: {{schedules: [{schedule}]}}\n"))
     assert expected in str(caught.value)
+
+
+def test_several_queues_share_workers_and_rules_and_each_is_announced() -> None:
+    queue = build(queues=[{"name": "urgent", "weight": 3}, {"name": "bulk"}], delivery={"limit": 2})
+    assert (queue.queue_name, queue.queue_weights) == ("urgent", {"urgent": 3, "bulk": 1})
+    assert [(spec.name, spec.delivery_limit) for spec in build_queue_specs(queue)] == [("urgent", 2), ("bulk", 2)]
+    entries = build_registrations(queue, 1.0, source="test")
+    assert [entry["queueName"] for entry in entries] == ["urgent", "bulk"]
+    assert {entry["name"] for entry in entries} == {"q"}
+
+
+def test_the_documented_task_queue_of_several_queues_is_one() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "scaling-operations.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(apiVersion: taskfleet.*?)^```$", text, re.M | re.S)
+    assert TaskQueue.model_validate(yaml.safe_load(block)).queue_weights == {"mail-urgent": 3, "mail-bulk": 1}

@@ -115,3 +115,20 @@ def test_credentials_are_not_shown() -> None:
     with pytest.raises(ValueError, match="amqp") as caught:
         build_identity("http://u:hidden@h")
     assert "hidden" not in str(caught.value)
+
+
+def test_a_task_queue_of_several_queues_is_found_by_each_and_keeps_or_yields_them_all() -> None:
+    index = fill(("a/old", 1, OWN))
+    several = {"queues": [{"name": "p"}, {"name": "q"}]}
+    index.put(build_raw("b/new", minute=2, spec=several))
+    assert index.set_broker("b/new", OWN, OWN.identity) == {"a/old"}
+    assert index.get_wanted() == {OWN: {"p", "q"}}
+    assert index.find_keys(OWN, ["p"]) == ["b/new"]
+    assert (index.find_older("b/new"), index.find_older("a/old")) == ("a/old", None)
+    gone = index.remove("a/old")
+    assert gone is not None
+    assert index.find_at(gone.places) == {"b/new"}
+    assert index.find_older("b/new") is None
+    index.put(build_raw("b/new", minute=2, spec={"queues": [{"name": "p"}]}))
+    index.set_broker("b/new", OWN, OWN.identity)
+    assert index.get_wanted() == {OWN: {"p"}}

@@ -315,3 +315,15 @@ def test_what_is_newly_wrong_is_an_event_once():
     again = plan(replace(broken, raw={**broken.raw, "status": first.status}))
     assert again.events == ()
     assert plan(build_observed(topology_ready=False)).events == ()
+
+
+def test_workers_of_several_queues_consume_them_all():
+    """The first one names them."""
+    queues = [{"name": "urgent", "weight": 3}, {"name": "bulk"}]
+    deployment = plan(build_observed({"queues": queues})).apply[2]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"][container["command"].index("-Q") + 1] == "urgent,bulk"
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert (env["TASKFLEET_QUEUE"], env["TASKFLEET_QUEUES"]) == ("urgent", "urgent=3,bulk=1")
+    alone = plan(build_observed()).apply[2]["spec"]["template"]["spec"]["containers"][0]
+    assert "TASKFLEET_QUEUES" not in {entry["name"] for entry in alone["env"]}

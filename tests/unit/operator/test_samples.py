@@ -10,7 +10,8 @@ from taskfleet_operator.samples import build_samples
 
 def read(observed, decision=None):
     """Name and last label of each exported value."""
-    samples = [sample for sample in build_samples(observed, decision, {}) if sample.value is not None]
+    figures = {"q": observed.statistics}
+    samples = [sample for sample in build_samples(observed, decision, {}, figures) if sample.value is not None]
     for sample in samples:
         assert len(sample.labels) == len(METRICS[sample.name][1]), sample
         assert sample.labels[:2] == ("team", "q")
@@ -60,6 +61,15 @@ def test_only_the_rule_by_wait_has_a_target_wait():
 
 
 def test_decisions_are_counted_by_cause():
-    samples = build_samples(build_observed(), None, {Cause.BACKLOG: 3, Cause.IDLE: 1})
+    samples = build_samples(build_observed(), None, {Cause.BACKLOG: 3, Cause.IDLE: 1}, {})
     counted = {sample.labels[2]: sample.value for sample in samples if sample.name == "taskfleet_scaling_decisions"}
     assert counted == {"backlog": 3, "idle": 1}
+
+
+def test_each_of_several_queues_has_figures_of_its_own_and_the_workers_have_one_series():
+    figures = {"q": build_statistics(3), "r": build_statistics(4, 1)}
+    samples = list(build_samples(build_observed(statistics=build_statistics(7, 1)), None, {}, figures))
+    ready = {sample.labels: sample.value for sample in samples if sample.name == "taskfleet_queue_messages"}
+    assert ready[("team", "q", "ready")] == 3
+    assert ready[("team", "r", "ready")] == 4
+    assert [sample.labels for sample in samples if sample.name == "taskfleet_workers"] == [("team", "q")]

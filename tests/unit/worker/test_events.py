@@ -20,7 +20,7 @@ def _request(**headers: Any) -> Context:
 
 
 def test_an_event_has_only_fields_that_core_knows() -> None:
-    identity = build_identity(_request(delivery_info={"redelivered": True}), "q", "a.b")
+    identity = build_identity(_request(delivery_info={"redelivered": True}), ["q"], "a.b")
     event = StateEvent("retrying", 1.5, "w", ends_attempt=True, error={"type": "E", "message": "m"}, retry_at=3.0)
     event.result, event.runtime_seconds, event.progress = "7", 0.25, ',"progress":1,"progress_count":2'
     decoded = json.loads(encode_event(identity, event, 5, 100))
@@ -31,7 +31,7 @@ def test_an_event_has_only_fields_that_core_knows() -> None:
 
 
 def test_progress_events_end_with_the_count_of_the_server() -> None:
-    identity = build_identity(_request(**{wire.HEADER_ATTEMPT: 3}), "q", "a.b")
+    identity = build_identity(_request(**{wire.HEADER_ATTEMPT: 3}), ["q"], "a.b")
     decoded = json.loads(encode_progress_prefix(identity, 9, 1.0, "w", '{"p":1}') + "4}")
     assert REQUIRED <= set(decoded) <= set(FIELDS)
     assert (decoded["progress"], decoded["progress_count"], decoded["attempt"]) == ({"p": 1}, 4, 3)
@@ -39,7 +39,7 @@ def test_progress_events_end_with_the_count_of_the_server() -> None:
 
 
 def test_a_result_over_the_limit_leaves_its_size() -> None:
-    identity = build_identity(_request(**{wire.HEADER_ATTEMPT: 1}), "q", "a.b")
+    identity = build_identity(_request(**{wire.HEADER_ATTEMPT: 1}), ["q"], "a.b")
     decoded = json.loads(encode_event(identity, StateEvent("succeeded", 1.0, "w", result='"xxxx"'), 5, 5))
     assert decoded["result_omitted_bytes"] == 6
     assert "result" not in decoded
@@ -47,7 +47,7 @@ def test_a_result_over_the_limit_leaves_its_size() -> None:
 
 @pytest.mark.parametrize("value", [None, "x", 0, -3, 1.5])
 def test_headers_of_a_strange_kind_count_as_the_first_attempt(value: Any) -> None:
-    assert build_identity(_request(**{wire.HEADER_ATTEMPT: value}), "q", "a.b").attempt == 1
+    assert build_identity(_request(**{wire.HEADER_ATTEMPT: value}), ["q"], "a.b").attempt == 1
 
 
 def test_errors_are_bounded_and_never_raise() -> None:

@@ -183,7 +183,7 @@ class Backend(RedisBackend):
             return run.identity
         identity: Identity | None = getattr(request, "_taskfleet_identity", None)
         if identity is None:
-            identity = build_identity(request, self.taskfleet.queue, request.task)
+            identity = build_identity(request, self.taskfleet.queues, request.task)
             request._taskfleet_identity = identity
         return identity
 
@@ -250,7 +250,7 @@ class Backend(RedisBackend):
         parameters = (
             2,
             _wire.TASK_KEY_PREFIX + identity.id,
-            _wire.CANCELLED_KEY_PREFIX + self.taskfleet.queue,
+            _wire.CANCELLED_KEY_PREFIX + identity.queue,
             identity.id,
             _wire.position(identity.attempt, identity.retries, _wire.RUNNING),
             limit if counts_deliveries and limit is not None else "",

@@ -8,6 +8,7 @@ RabbitMQ (it refuses direct exchanges, and a delayed message would otherwise sit
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from kombu import Exchange, Queue, binding
@@ -17,6 +18,8 @@ from kombu.transport.native_delayed_delivery import (
 )
 
 from . import _wire
+from .events import DELAY_LEVELS
+from .serving import WeightedCycle
 from .settings import WorkerSettings
 
 __all__ = ["build_queue", "build_transport_options", "is_redis", "patch_delayed_delivery", "use_queue"]
@@ -25,7 +28,6 @@ logger = logging.getLogger("taskfleet.worker")
 
 DELIVERY_EXCHANGE = "celery_delayed_delivery"
 DELAY_MARKER = "taskfleet_delayed_declared"
-DELAY_LEVELS = 28
 VISIBILITY_MARGIN_SECONDS = 300
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -64,7 +66,9 @@ def build_transport_options(settings: WorkerSettings, *, redis: bool) -> dict[st
         # What a task sends (retries, chains, links) must be in the queue before its own message is acknowledged.
         return {"confirm_publish": True}
     queue = settings.queue
+    several = {"queue_order_strategy": f"{WeightedCycle.__module__}:{WeightedCycle.__name__}"}
     return {
+        **(several if len(settings.queues) > 1 else {}),
         "visibility_timeout": int(settings.longest_task_seconds) + VISIBILITY_MARGIN_SECONDS,
         "unacked_key": _wire.UNACKED_KEY_PREFIX + queue,
         "unacked_index_key": _wire.UNACKED_INDEX_KEY_PREFIX + queue,
@@ -73,11 +77,11 @@ def build_transport_options(settings: WorkerSettings, *, redis: bool) -> dict[st
 
 
 def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
-    """Make the worker's queue the default one; queues it does not know are declared as Taskfleet declares them."""
-    mine = build_queue(settings.queue, redis=redis, declares=False)
-    others = [queue for queue in app.conf.task_queues or () if _is_routed(queue, settings.queue)]
+    """Make the worker's first queue the default one; queues it does not know are declared as Taskfleet declares."""
+    mine = [build_queue(name, redis=redis, declares=False) for name in settings.queues]
+    others = [queue for queue in app.conf.task_queues or () if _is_routed(queue, settings.queues)]
     app.conf.update(
-        task_queues=[mine, *others],
+        task_queues=[*mine, *others],
         task_default_queue=settings.queue,
         task_default_exchange="",
         task_default_exchange_type="direct" if redis else "topic",
@@ -90,12 +94,12 @@ def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
     queues.new_missing = lambda name: build_queue(name, redis=redis, declares=True)
 
 
-def _is_routed(queue: Any, own: str) -> bool:
+def _is_routed(queue: Any, own: Sequence[str]) -> bool:
     """Whether a queue of the app's configuration needs its own exchange; plain ones are found by name."""
     exchange = getattr(queue, "exchange", None)
     return (
         isinstance(queue, Queue)
-        and queue.name != own
+        and queue.name not in own
         and exchange is not None
         and exchange.name not in ("", queue.name)
         and exchange.type != "direct"

@@ -29,11 +29,11 @@ RETRY_SECONDS = 1.0
 
 
 class Control:
-    """Listens for cancellations of one queue and applies them in the event loop."""
+    """Listens for cancellations of the worker's queues and applies them in the event loop."""
 
     def __init__(self, settings: WorkerSettings, worker: Any, loop: LoopCalls) -> None:
-        self._channel = _wire.CONTROL_CHANNEL_PREFIX + settings.queue
-        self._key = _wire.CANCELLED_KEY_PREFIX + settings.queue
+        self._channels = [_wire.CONTROL_CHANNEL_PREFIX + queue for queue in settings.queues]
+        self._keys = [_wire.CANCELLED_KEY_PREFIX + queue for queue in settings.queues]
         self._worker = worker
         self._loop = loop
         self._client = open_client(settings.redis_url)
@@ -55,7 +55,7 @@ class Control:
     def is_cancelled(self, task_id: str) -> bool:
         """Whether the queue's set still holds the id: a new attempt takes it out. Unknown counts as no."""
         try:
-            return self._client.zscore(self._key, task_id) is not None
+            return any(self._client.zscore(key, task_id) is not None for key in self._keys)
         except RETRYABLE:
             return False
 
@@ -72,7 +72,7 @@ class Control:
 
     def _listen(self) -> None:
         with self._client.pubsub(ignore_subscribe_messages=True) as channel:
-            channel.subscribe(self._channel)
+            channel.subscribe(*self._channels)
             loaded_at = 0.0
             while not self._stop.is_set():
                 # Announcements are lost while a connection is down: the set tells what was missed.
@@ -85,11 +85,12 @@ class Control:
 
     def _load(self, apply: Callable[[_Cancel], None]) -> None:
         now = time.time()
-        for member, at in self._client.zrangebyscore(self._key, self._loaded_until, "+inf", withscores=True):
-            task_id = member.decode() if isinstance(member, bytes) else member
-            if hooks.cancellations.get(task_id) != at:
-                hooks.cancellations[task_id] = at
-                apply(_Cancel(self._worker, task_id, False))
+        for key in self._keys:
+            for member, at in self._client.zrangebyscore(key, self._loaded_until, "+inf", withscores=True):
+                task_id = member.decode() if isinstance(member, bytes) else member
+                if hooks.cancellations.get(task_id) != at:
+                    hooks.cancellations[task_id] = at
+                    apply(_Cancel(self._worker, task_id, False))
         # Clocks of API and store differ a little; reading some ids again costs nothing.
         self._loaded_until = now - REMEMBER_SECONDS if now - self._loaded_until > REMEMBER_SECONDS else now - 60
         for task_id, at in list(hooks.cancellations.items()):

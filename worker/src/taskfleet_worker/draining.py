@@ -21,6 +21,7 @@ from celery.worker import state as worker_state
 
 from .loopcalls import LoopCalls
 from .reporting import reporter
+from .serving import BASIC_NACK, Gate
 
 __all__ = ["Drain"]
 
@@ -29,7 +30,6 @@ logger = logging.getLogger("taskfleet.worker")
 EX_TEMPFAIL = 75
 CLOSE_SECONDS = 3.0
 WATCHDOG_SECONDS = 2.0
-BASIC_NACK = (60, 120)
 
 
 class Drain:
@@ -48,7 +48,9 @@ class Drain:
         self._grace_seconds = grace_seconds
         self._asked_at: float | None = None
         self._fenced = False
+        self.gate: Gate | None = None
         self._consumes = True
+        self._is_full = False
         self._idle_turns = 0
         self._leaving = threading.Lock()
 
@@ -60,7 +62,7 @@ class Drain:
     @property
     def is_consuming(self) -> bool:
         """Whether the worker takes new tasks."""
-        return self._consumes and not self._fenced and not self.is_asked
+        return (self._consumes or self._is_full) and not self._fenced and not self.is_asked
 
     def ask(self, *_: Any) -> None:
         """Signal handler: start leaving. Only sets a flag, the loop does the rest."""
@@ -84,15 +86,26 @@ class Drain:
         consumer = getattr(self._worker, "consumer", None)
         if consumer is None or consumer.task_consumer is None:
             return
-        if self.is_asked or self._fenced:
+        self._is_full = self._feed()
+        if self.is_asked or self._fenced or self._is_full:
             if self._consumes:
                 self._stop_consuming(consumer)
+            if self.gate is not None:
+                self.gate.give_back()
         elif not self._consumes:
             self._consumes = True
             consumer.task_consumer.consume()
-            logger.info("taking tasks again")
+            logger.debug("taking tasks again")
         if self.is_asked:
             self._leave_when_idle()
+
+    def _feed(self) -> bool:
+        """Start what has a slot; whether all slots have been busy for so long that nothing should wait here."""
+        if self.gate is None:
+            return False
+        self.gate.is_open = not self.is_asked and not self._fenced
+        self.gate.feed()
+        return self.gate.is_stuck()
 
     def prepare(self, consumer: Any) -> None:
         """A connection was made, perhaps again: consume only if that is still wanted."""
@@ -107,7 +120,7 @@ class Drain:
         if self.is_asked:
             logger.info("leaving: no new tasks, finishing %d", len(worker_state.active_requests))
             signals.worker_shutting_down.send(sender=self._worker.hostname, sig="SIGTERM", how="Warm", exitcode=EX_OK)
-        else:
+        elif self._fenced:
             logger.info("fenced: no new tasks")
 
     def _leave_when_idle(self) -> None:

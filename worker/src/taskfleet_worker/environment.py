@@ -6,7 +6,7 @@ what Celery reads before a loader can speak is on the command line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from . import _wire
 
@@ -19,7 +19,7 @@ POOLS = ("prefork", "threads", "gevent", "solo")
 
 def build_environment(
     *,
-    queue: str,
+    queue: str | Mapping[str, int],
     broker_url: str,
     redis_url: str,
     max_task_seconds: float | None = None,
@@ -33,15 +33,19 @@ def build_environment(
 ) -> dict[str, str]:
     """The variables that turn `celery worker` into a Taskfleet worker; they beat what the app sets in code.
 
+    `queue` may be several with their weights; the first one names the worker.
     `grace_seconds` defaults to `max_task_seconds`. `host` is the worker's name in heartbeats (default: host name).
     """
+    weights = {queue: 1} if isinstance(queue, str) else dict(queue)
+    several = ",".join(f"{name}={weight}" for name, weight in weights.items()) if len(weights) > 1 else None
     values: dict[str, object | None] = {
         "CELERY_BROKER_URL": broker_url,
         "CELERY_BROKER_READ_URL": broker_url,
         "CELERY_BROKER_WRITE_URL": broker_url,
         "CELERY_LOADER": LOADER,
         "CELERY_RESULT_BACKEND": f"{BACKEND}+{redis_url}",
-        _wire.ENV_QUEUE: queue,
+        _wire.ENV_QUEUE: next(iter(weights)),
+        _wire.ENV_QUEUES: several,
         _wire.ENV_REDIS_URL: redis_url,
         _wire.ENV_MAX_TASK_SECONDS: max_task_seconds,
         _wire.ENV_GRACE_SECONDS: max_task_seconds if grace_seconds is None else grace_seconds,
@@ -57,7 +61,7 @@ def build_environment(
 
 def build_command(
     app: str,
-    queue: str,
+    queue: str | Iterable[str],
     concurrency: int,
     pool: str = "prefork",
     *,
@@ -74,7 +78,8 @@ def build_command(
     if pool not in POOLS:
         raise ValueError(f"unknown pool {pool!r}: one of {', '.join(POOLS)}")
     command = [python, "-m", "celery"] if python else ["celery"]
-    command += ["-A", app, "worker", "-Q", queue, "-c", str(concurrency), "-P", pool, "-l", loglevel]
+    queues = queue if isinstance(queue, str) else ",".join(queue)
+    command += ["-A", app, "worker", "-Q", queues, "-c", str(concurrency), "-P", pool, "-l", loglevel]
     command += ["--prefetch-multiplier", "1", "-O", "fair", "--without-gossip", "--without-mingle"]
     command += ["-n", f"celery@{host}" if host else "celery@%h"]
     if events:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import _wire
 from .encoding import encode_json, encode_value
 
-__all__ = ["Identity", "StateEvent", "build_error", "build_identity", "encode_event", "encode_progress_prefix"]
+__all__ = [
+    "DELAY_LEVELS",
+    "Identity",
+    "StateEvent",
+    "build_error",
+    "build_identity",
+    "encode_event",
+    "encode_progress_prefix",
+    "find_queue",
+]
 
 MAX_MESSAGE_CHARACTERS = 10_000
 MAX_TRACEBACK_CHARACTERS = 50_000
+DELAY_LEVELS = 28  # of Celery's delayed delivery
 
 
 @dataclass
@@ -51,13 +62,13 @@ class StateEvent:
     progress: str = field(default="")
 
 
-def build_identity(request: Any, queue: str, task: str) -> Identity:
-    """Read a Celery request context; the message headers are its attributes."""
+def build_identity(request: Any, queues: Sequence[str], task: str) -> Identity:
+    """Read a Celery request context; the message headers are its attributes. `queues` are those of the worker."""
     attempt = request.get(_wire.HEADER_ATTEMPT)
     delivery = request.delivery_info or {}
     identity = Identity(
         id=request.id,
-        queue=queue,
+        queue=find_queue(delivery, queues) or queues[0],
         task=task,
         attempt=_whole(attempt, 1),
         max_attempts=_whole(request.get(_wire.HEADER_MAX_ATTEMPTS), 1),
@@ -67,6 +78,21 @@ def build_identity(request: Any, queue: str, task: str) -> Identity:
     if attempt is None:
         identity.origin = encode_origin(request.args, request.kwargs, request.root_id, request.parent_id)
     return identity
+
+
+def find_queue(delivery_info: Mapping[str, Any] | None, names: Iterable[str]) -> str | None:
+    """The queue that a message came from; None where its routing key is not the name of one.
+
+    One that Celery delayed has its delay before the name, a digit for each level.
+    """
+    key = (delivery_info or {}).get("routing_key")
+    if not isinstance(key, str):
+        return None
+    if key in (known := set(names)):
+        return key
+    parts = key.split(".", DELAY_LEVELS)
+    last = parts[-1] if len(parts) == DELAY_LEVELS + 1 else None
+    return last if last in known else None
 
 
 def encode_origin(args: Any, kwargs: Any, root_id: str | None, parent_id: str | None) -> str:

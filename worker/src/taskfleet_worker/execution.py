@@ -73,7 +73,7 @@ class Execution:
         request = task.request
         if request.is_eager:
             return
-        identity = build_identity(request, self._settings.queue, task.name)
+        identity = build_identity(request, self._settings.queues, task.name)
         run = Run(task, request, identity, self._settings.started_after_seconds)
         request._taskfleet_run = run
         set_current_run(run)

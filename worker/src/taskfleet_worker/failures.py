@@ -11,7 +11,7 @@ from celery import signals, states
 from celery.exceptions import NotRegistered
 
 from . import _wire, reporting
-from .events import Identity, StateEvent, build_error, encode_origin
+from .events import Identity, StateEvent, build_error, encode_origin, find_queue
 from .settings import WorkerSettings
 
 __all__ = ["install_failure_hooks"]
@@ -70,7 +70,7 @@ def _report(consumer: Any, settings: WorkerSettings, message: Any, exc: BaseExce
     attempt, most = headers.get(_wire.HEADER_ATTEMPT), headers.get(_wire.HEADER_MAX_ATTEMPTS)
     identity = Identity(
         id=task_id,
-        queue=settings.queue,
+        queue=find_queue(message.delivery_info, settings.queues) or settings.queue,
         task=str(headers.get("task") or ""),
         attempt=attempt if isinstance(attempt, int) else 1,
         max_attempts=most if isinstance(most, int) else 1,

@@ -102,10 +102,11 @@ class Heartbeat:
             self._announce_catalog()
 
     def _announce_catalog(self) -> None:
-        key = _wire.CATALOG_KEY_PREFIX + self._settings.queue
         pipeline = self._client.pipeline(transaction=True)
-        pipeline.delete(key)
-        pipeline.hset(key, mapping=self._catalog)
+        for queue in self._settings.queues:
+            key = _wire.CATALOG_KEY_PREFIX + queue
+            pipeline.delete(key)
+            pipeline.hset(key, mapping=self._catalog)
         # Workers that were killed leave their entry behind.
         pipeline.zremrangebyscore(_wire.WORKERS_INDEX_KEY, "-inf", time.time() - INDEX_KEPT_SECONDS)
         pipeline.execute()
@@ -135,6 +136,8 @@ class Heartbeat:
         }
         if settings.pod_uid:
             beat["pod_uid"] = settings.pod_uid
+        if len(settings.queues) > 1:
+            beat["queues"] = list(settings.queues)
         return beat
 
     def _list_tasks(self) -> list[str]:

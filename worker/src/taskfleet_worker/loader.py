@@ -22,6 +22,7 @@ from .backend import Backend
 from .execution import Execution
 from .logs import install_logging
 from .request import hooks
+from .serving import Gate, use_weights
 from .settings import WorkerSettings, load_settings
 from .steps import build_steps
 
@@ -49,6 +50,7 @@ class Loader(BaseLoader):
         self._refuse_foreign_parts()
         self._force_settings(settings, redis=redis)
         broker.use_queue(self.app, settings, redis=redis)
+        use_weights(settings.weights)
         if not redis:
             broker.patch_delayed_delivery()
         self.app.finalize()
@@ -56,10 +58,11 @@ class Loader(BaseLoader):
         for task in self.app.tasks.values():
             self._refuse_foreign_backend(task)
             self._execution.install(task)
-        worker_step, consumer_step = build_steps(settings)
+        gated = not redis and len(settings.queues) > 1
+        worker_step, consumer_step = build_steps(settings, Gate(settings.weights) if gated else None)
         self.app.steps["worker"].add(worker_step)
         self.app.steps["consumer"].add(consumer_step)
-        hooks.queue, hooks.max_task_seconds = settings.queue, settings.max_task_seconds
+        hooks.queue, hooks.queues, hooks.max_task_seconds = settings.queue, settings.queues, settings.max_task_seconds
         hooks.slow_seconds = settings.grace_seconds / SLOW_PART_OF_GRACE
         install_logging(settings.log_format, settings.queue, settings.host)
         signals.before_task_publish.connect(_carry_headers, weak=False, dispatch_uid="taskfleet-headers")

@@ -16,7 +16,7 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request as CeleryRequest
 
 from . import _wire, reporting
-from .events import StateEvent, build_error
+from .events import StateEvent, build_error, find_queue
 
 __all__ = ["AlreadyDone", "Counters", "Hooks", "build_request_class", "hooks"]
 
@@ -43,6 +43,9 @@ class Hooks:
     def __init__(self) -> None:
         self.counters = Counters()
         self.queue = ""
+        self.queues: tuple[str, ...] = ()
+        # A message left the worker's hands: another one may start.
+        self.on_settled: Any = None
         self.max_task_seconds: float | None = None
         self.slow_seconds = float("inf")
         self.wake_loop: Any = None
@@ -67,7 +70,7 @@ class _RequestMixin:
         info = self._delivery_info  # type: ignore[attr-defined]
         if info["exchange"]:
             # Came through the delayed-delivery exchanges: a retry must not be sent back to their end.
-            info["exchange"], info["routing_key"] = "", hooks.queue
+            info["exchange"], info["routing_key"] = "", find_queue(info, hooks.queues) or hooks.queue
         hard, soft = self.time_limits  # type: ignore[has-type]
         limit = hooks.max_task_seconds
         if hard is not None and limit is not None and hard > limit:
@@ -112,6 +115,8 @@ class _RequestMixin:
             counters.slow += seconds > hooks.slow_seconds
 
     def _wake(self) -> None:
+        if hooks.on_settled is not None:
+            hooks.on_settled()
         if hooks.wake_loop is not None:
             hooks.wake_loop()
 

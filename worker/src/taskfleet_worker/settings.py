@@ -24,6 +24,8 @@ class WorkerSettings:
 
     queue: str
     redis_url: str
+    # All queues that are served, with their weights, where these are several.
+    weights: dict[str, int] = field(default_factory=dict)
     host: str = field(default_factory=platform.node)
     pod_uid: str | None = None
     # Hard time limit where the pool has one; None: whatever the app says.
@@ -41,6 +43,11 @@ class WorkerSettings:
     max_result_bytes: int = 1024 * 1024
     # Tasks that end sooner are never announced as running: writing that always costs a third of the throughput.
     started_after_seconds: float = 0.05
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """All queues that are served, `queue` first."""
+        return (self.queue, *(name for name in self.weights if name != self.queue))
 
     @property
     def longest_task_seconds(self) -> float:
@@ -76,8 +83,14 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _parse_weights(text: str) -> dict[str, int]:
+    pairs = (part.partition("=") for part in _split(text))
+    return {name: int(weight or 1) for name, _, weight in pairs}
+
+
 _FIELDS: dict[str, tuple[str, Callable[[str], object]]] = {
     _wire.ENV_QUEUE: ("queue", str),
+    _wire.ENV_QUEUES: ("weights", _parse_weights),
     _wire.ENV_REDIS_URL: ("redis_url", str),
     _wire.ENV_HOST: ("host", str),
     _wire.ENV_POD_UID: ("pod_uid", str),

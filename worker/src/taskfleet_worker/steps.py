@@ -16,6 +16,7 @@ from .failures import install_failure_hooks
 from .heartbeat import Heartbeat, note_returned
 from .loopcalls import LoopCalls
 from .request import hooks
+from .serving import Gate
 from .settings import WorkerSettings
 
 __all__ = ["ConsumerStep", "Parts", "WorkerStep", "build_steps"]
@@ -26,8 +27,9 @@ TICK_SECONDS = 0.1
 class Parts:
     """What both steps share."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, gate: Gate | None) -> None:
         self.settings = settings
+        self.gate = gate
         self.loop = LoopCalls()
         self.drain: Drain | None = None
         self.tick: Any = None
@@ -47,6 +49,7 @@ class WorkerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         parts, settings = self.parts, self.parts.settings
         parts.drain = Drain(worker, parts.loop, settings.grace_seconds, lambda ids: note_returned(settings, ids))
+        parts.drain.gate = parts.gate
         if not type(worker.pool).__module__.endswith("solo"):
             # Solo runs tasks in the loop itself: there, waiting for the store is the only way to hold a message.
             reporting.set_event_loop()
@@ -81,6 +84,11 @@ class ConsumerStep(bootsteps.StartStopStep):
         assert parts.drain is not None
         parts.drain.prepare(consumer)
         install_failure_hooks(consumer, parts.settings)
+        if parts.gate is not None:
+            parts.gate.install(consumer)
+            feed = parts.gate.feed
+            # Without a hub (gevent) tasks end in the loop's own thread, which turns too seldom to wait for it.
+            hooks.on_settled = feed if consumer.hub is None else lambda: parts.loop.call(feed)
         if consumer.hub is None:
             _turn_before(consumer, self._turn)
 
@@ -109,9 +117,9 @@ def _turn_before(consumer: Any, turn: Any) -> None:
     consumer.perform_pending_operations = perform_pending_operations
 
 
-def build_steps(settings: WorkerSettings) -> tuple[type, type]:
+def build_steps(settings: WorkerSettings, gate: Gate | None) -> tuple[type, type]:
     """Step classes bound to one worker's settings: Celery makes the instances."""
-    parts = Parts(settings)
+    parts = Parts(settings, gate)
     return (
         type("TaskfleetWorker", (WorkerStep,), {"parts": parts, "name": "taskfleet.worker"}),
         type("TaskfleetConsumer", (ConsumerStep,), {"parts": parts, "name": "taskfleet.consumer"}),

@@ -144,7 +144,8 @@ class QueueMonitor:
             self._heartbeats_since = time.monotonic()
         by_queue: dict[str, list[Heartbeat]] = {}
         for beat in heartbeats:
-            by_queue.setdefault(beat["queue"], []).append(beat)
+            for queue in beat.get("queues") or (beat["queue"],):
+                by_queue.setdefault(queue, []).append(beat)
         self._note_completions(by_queue)
         return by_queue
 

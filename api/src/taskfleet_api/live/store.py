@@ -216,7 +216,7 @@ class LiveStore:
             texts = await self._client.mget(keys) if keys else []
         beats = [parse_json(text) for text in texts if text]
         living = [cast(Heartbeat, beat) for beat in beats if isinstance(beat, dict) and "queue" in beat]
-        return [beat for beat in living if queue is None or beat["queue"] == queue]
+        return [beat for beat in living if queue is None or queue in (beat["queue"], *beat.get("queues", ()))]
 
     async def _fetch_worker_keys(self, certain: bool) -> set[str]:
         """Keys from the workers' index; now and then also by SCAN, for workers that write none."""

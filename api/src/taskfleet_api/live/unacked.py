@@ -55,7 +55,9 @@ class UnackedMessages:
             info = message.setdefault("properties", {}).setdefault("delivery_info", {})
             message.setdefault("headers", {})["redelivered"] = True
             info["redelivered"] = True
-            keys = [UNACKED_KEY_PREFIX + queue, UNACKED_INDEX_KEY_PREFIX + queue, _queue_key(queue, message)]
+            # A worker of several queues keeps all its messages in one place, named after the first.
+            home = value[2] if isinstance(value[2], str) and value[2] else queue
+            keys = [UNACKED_KEY_PREFIX + queue, UNACKED_INDEX_KEY_PREFIX + queue, _queue_key(home, message)]
             return bool(await self._restore(keys=keys, args=[tag, json.dumps(message)]))
 
 

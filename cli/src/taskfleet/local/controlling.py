@@ -89,7 +89,12 @@ class QueueController:
 
     def replace_queue(self, queue: TaskQueue, start: StartWorker) -> None:
         """Take over a changed TaskQueue; another worker or delivery makes the present workers leave."""
-        changed = (queue.spec.worker, queue.spec.delivery) != (self.queue.spec.worker, self.queue.spec.delivery)
+        old, new = self.queue, queue
+        changed = (new.spec.worker, new.spec.delivery, new.spec.queues) != (
+            old.spec.worker,
+            old.spec.delivery,
+            old.spec.queues,
+        )
         self.queue, self.leaving = queue, False
         self.pool.replace_start(start, grace_seconds=queue.spec.worker.effective_grace_seconds)
         if changed:

@@ -43,7 +43,8 @@ def load_queues(files: Iterable[Path]) -> list[LoadedQueue]:
         try:
             for queue in load_task_queues(file):
                 faults += _check_local(queue, file)
-                for field, value in (("metadata.name", queue.name), ("spec.queueName", queue.queue_name)):
+                names = [("spec.queueName", name) for name in queue.queue_weights]
+                for field, value in (("metadata.name", queue.name), *names):
                     other = taken.setdefault((field, value), file)
                     if other != file:
                         faults.append(f"{file}: {field}: {value!r} is taken by {other}: choose another")

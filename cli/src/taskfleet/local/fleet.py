@@ -25,7 +25,7 @@ from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError, TaskfleetError, UnavailableError
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.schedules import apply_schedules
-from taskfleet_core.statistics import open_statistics
+from taskfleet_core.statistics import open_statistics, sum_statistics
 
 __all__ = ["Fleet"]
 
@@ -179,7 +179,7 @@ class Fleet:
         self._woken.clear()
 
     async def _step(self) -> None:
-        names = list(self.controllers)
+        names = [name for controller in self.controllers.values() for name in controller.queue.queue_weights]
         statistics, beats = await asyncio.gather(self._statistics.fetch(names), self._fetch_beats())
         now = datetime.now(UTC)
         decisions = {}
@@ -187,7 +187,8 @@ class Fleet:
             scaling = controller.queue.spec.scaling
             spec = apply_schedules(controller.queue.build_scaling_spec(INTERVAL_SECONDS), scaling.schedules, now)
             own = None if beats is None else {host: beat for host, beat in beats.items() if beat["queue"] == name}
-            decisions[name] = controller.decide(statistics.get(name), own, spec)
+            figures = sum_statistics([statistics.get(each) for each in controller.queue.queue_weights])
+            decisions[name] = controller.decide(figures, own, spec)
         if self.options.max_workers is not None:
             decisions = limit_workers(self.options.max_workers, self.controllers, decisions)
         for name, controller in list(self.controllers.items()):
@@ -222,10 +223,10 @@ class Fleet:
         """Wake-ups: the first task of a sleeping queue is acted on at once. The poll stays the truth."""
         async with contextlib.aclosing(self._store.listen_wakes()) as names:
             async for name in names:
-                controller = self.controllers.get(name)
-                if controller is not None and not controller.pool.staying:
-                    controller.wake()
-                    self._woken.set()
+                for controller in self.controllers.values():
+                    if name in controller.queue.queue_weights and not controller.pool.staying:
+                        controller.wake()
+                        self._woken.set()
 
     # --- stop ---------------------------------------------------------------------------------------------------
 

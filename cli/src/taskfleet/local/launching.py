@@ -99,7 +99,7 @@ class Launcher:
         spec = queue.spec
         environment = {str(entry["name"]): str(entry["value"]) for entry in spec.worker.env if "value" in entry}
         environment |= build_environment(
-            queue=queue.queue_name,
+            queue=queue.queue_weights,
             broker_url=self.broker_url,
             redis_url=self.redis_url,
             max_task_seconds=spec.worker.max_task_seconds,
@@ -114,7 +114,7 @@ class Launcher:
             environment["PYTHONPATH"] = str(self._ensure_injection())
         command = build_command(
             spec.worker.app,
-            queue.queue_name,
+            queue.queue_weights,
             spec.worker.concurrency,
             spec.worker.pool,
             python=python,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from taskfleet.local.journal import Journal
 from taskfleet.local.store import LocalStore
 from taskfleet_core.errors import TaskfleetError
-from taskfleet_core.registrations import build_registration
+from taskfleet_core.registrations import build_registrations
 from taskfleet_core.taskqueue import TaskQueue
 
 if TYPE_CHECKING:
@@ -63,14 +63,15 @@ class Registry:
         return all(outcomes)
 
     async def _ensure(self, queue: TaskQueue) -> bool:
-        from taskfleet_core.topology import build_queue_spec  # not at the top: the API shall start first
+        from taskfleet_core.topology import build_queue_specs  # not at the top: the API shall start first
 
-        name, spec = queue.queue_name, build_queue_spec(queue)
+        name = queue.queue_name
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                if self._declared.get(name) != spec:
-                    await self._declare(spec)
-                await self._store.register([build_registration(queue, time.time(), source="local")])
+                for spec in build_queue_specs(queue):
+                    if self._declared.get(spec.name) != spec:
+                        await self._declare(spec)
+                await self._store.register(build_registrations(queue, time.time(), source="local"))
         except (TaskfleetError, TimeoutError) as error:
             reason = str(error) or "no answer in time"
             if self.problems.get(name) != reason:
@@ -98,7 +99,7 @@ class Registry:
     async def _remove_others(self) -> None:
         """In a store of our own, registrations of files that are gone are nobody's."""
         with contextlib.suppress(TaskfleetError):
-            await self._store.remove_others(queue.queue_name for queue in self._queues)
+            await self._store.remove_others(name for queue in self._queues for name in queue.queue_weights)
 
     async def close(self) -> None:
         """Close connections."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["QueueStatistics", "ReadProblem", "StatisticsReader", "Trouble"]
+__all__ = ["QueueStatistics", "ReadProblem", "StatisticsReader", "Trouble", "sum_statistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,29 @@ class QueueStatistics:
     consumers: int | None
     at: float  # Unix seconds when the broker was asked
     is_stale: bool = False  # the source may lag by seconds; `ready` may be fresher, where it was asked of the queue
+
+
+def sum_statistics(figures: Sequence[QueueStatistics | None]) -> QueueStatistics | None:
+    """Figures of several queues as if they were one. What is unknown of one is unknown of all."""
+    known = [each for each in figures if each is not None]
+    if not known or len(known) < len(figures):
+        return None
+    if len(known) == 1:
+        return known[0]
+    return QueueStatistics(
+        ready=sum(each.ready for each in known),
+        unacknowledged=_sum([each.unacknowledged for each in known]),
+        published=_sum([each.published for each in known]),
+        acknowledged=_sum([each.acknowledged for each in known]),
+        consumers=_sum([each.consumers for each in known]),
+        at=min(each.at for each in known),
+        is_stale=any(each.is_stale for each in known),
+    )
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 class Trouble(StrEnum):

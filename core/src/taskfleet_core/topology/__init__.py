@@ -2,6 +2,6 @@
 
 from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec, Topology
 from taskfleet_core.topology.opening import open_topology
-from taskfleet_core.topology.specs import build_queue_spec
+from taskfleet_core.topology.specs import build_queue_specs
 
-__all__ = ["Degradation", "Outcome", "QueueSpec", "Topology", "build_queue_spec", "open_topology"]
+__all__ = ["Degradation", "Outcome", "QueueSpec", "Topology", "build_queue_specs", "open_topology"]

@@ -108,7 +108,7 @@ def _build_container(queue: TaskQueue) -> dict[str, Any]:
 
 def _build_command(queue: TaskQueue) -> list[str]:
     worker = queue.spec.worker
-    command = ["celery", "-A", worker.app, "worker", "-Q", queue.queue_name]
+    command = ["celery", "-A", worker.app, "worker", "-Q", ",".join(queue.queue_weights)]
     command += ["-c", str(worker.concurrency), "-P", worker.pool, "-l", "INFO"]
     return [
         *command,
@@ -135,6 +135,8 @@ def _build_env(queue: TaskQueue) -> list[dict[str, Any]]:
         wire.ENV_HEALTH_FILE: HEALTH_FILE,
         wire.ENV_LOG_FORMAT: "json",
     }
+    if len(queue.queue_weights) > 1:
+        values[wire.ENV_QUEUES] = ",".join(f"{name}={weight}" for name, weight in queue.queue_weights.items())
     env: list[dict[str, Any]] = [{"name": name, "value": str(value)} for name, value in values.items()]
     env += [
         {"name": wire.ENV_HOST, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},

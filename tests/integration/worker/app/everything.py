@@ -46,6 +46,11 @@ def give(value: Any) -> Any:
 
 
 @app.task
+def say(name: str, word: str) -> None:
+    trace(name, word)
+
+
+@app.task
 def large(size: int) -> str:
     return "x" * size
 
