@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from taskfleet_api.settings import ENVIRONMENT_PREFIX, Settings
 from taskfleet_api.telemetry import METRICS
+from taskfleet_core.policy import TaskQueuePolicySpec
 from taskfleet_core.reference_settings import ReferenceSettings
 from taskfleet_core.taskqueue import TaskQueueSpec
 from taskfleet_operator.metrics import METRICS as OPERATOR_METRICS
@@ -55,7 +56,9 @@ def build_configuration() -> str:
 
 
 def build_task_queue() -> str:
-    """Every field of a TaskQueue's spec."""
+    """Every field of the spec of a TaskQueue and of a TaskQueuePolicy."""
+    fields = iterate_fields(TaskQueuePolicySpec, "spec")
+    policy = [(f"`{path}`", kind, default, text) for path, kind, default, text in fields]
     rows = [(f"`{path}`", kind, default, text) for path, kind, default, text in iterate_fields(TaskQueueSpec, "spec")]
     return "\n".join(
         [
@@ -63,6 +66,9 @@ def build_task_queue() -> str:
             NOTE,
             "`apiVersion: taskfleet.dev/v1alpha1`, `kind: TaskQueue`. Unknown fields are refused.\n",
             *table(("Field", "Kind", "Default", "Meaning"), rows, code_first=False),
+            "\n## TaskQueuePolicy\n",
+            "`apiVersion: taskfleet.dev/v1alpha1`, `kind: TaskQueuePolicy`: see [limits](../fleet-limits.md).\n",
+            *table(("Field", "Kind", "Default", "Meaning"), policy, code_first=False),
             "",
         ]
     )

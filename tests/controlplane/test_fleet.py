@@ -136,15 +136,24 @@ def test_two_floods_share_a_limit_and_a_third_queue_gets_its_pods(
     create(control_plane, build_task_queue(site, f"{site}-mail", scaling={"maxReplicas": 100}))
     valkey.command("LPUSH", f"{site}-mail", "{}")
     # There are no pods here that would have to go first: what the floods give back is free at once.
-    await_replicas(control_plane, site, {f"{site}-a": 5, f"{site}-b": 4, f"{site}-mail": 1})
-    condition = eventually_sync(
-        lambda: (
-            (got := get_condition(control_plane, site, f"{site}-b", "ScalingLimited"))["reason"] == "FleetLimit" and got
-        ),
-        SECONDS,
-    )
+    first, second = f"{site}-a", f"{site}-b"
+
+    def find_shares() -> dict[str, int] | None:
+        got = get_replicas(control_plane, site)
+        return got if sorted(got.values()) == [1, 4, 5] and got.get(f"{site}-mail") == 1 else None
+
+    shares = eventually_sync(find_shares, SECONDS)
+    more, less = (
+        (first, second) if shares[first] > shares[second] else (second, first)
+    )  # who wanted pods first has more
+
+    def find_limit() -> dict[str, Any] | None:
+        condition = get_condition(control_plane, site, less, "ScalingLimited")
+        return condition if f"{more} holds 5" in condition.get("message", "") else None
+
+    condition = eventually_sync(find_limit, SECONDS)
+    assert (condition["status"], condition["reason"]) == ("True", "FleetLimit")
     assert condition["message"].startswith("TaskQueuePolicy shared with its 10 pods allows 4 of 100 replicas: ")
-    assert f"{site}-a holds 5" in condition["message"]
     status = eventually_sync(
         lambda: (got := get_status(control_plane, site)).get("queues") == 3 and got["used"] == 10 and got, SECONDS
     )

@@ -153,9 +153,10 @@ class Pool:
         self._compute_if_due()
 
     def get_usages(self) -> Iterator[tuple[str, Usage]]:
-        """The state of each limit."""
-        for limit, maximum in self._maxima.items():
-            rows = [(self._claims[key], self._shares.get(key)) for key in self._members[limit]]
+        """The state of each limit. Also for other threads: what comes or goes meanwhile is passed over."""
+        for limit, maximum in list(self._maxima.items()):
+            keys = list(self._members.get(limit, ()))
+            rows = [(claim, self._shares.get(key)) for key in keys if (claim := self._claims.get(key))]
             yield (
                 limit,
                 Usage(
@@ -253,7 +254,9 @@ class Pool:
         return Allowance(got.replicas, got.target, limit, self._maxima[limit], self._find_holders(limit))
 
     def _find_holders(self, limit: str) -> Holders:
-        if limit not in self._holders:
-            held = ((key, self._claims[key].member.held) for key in self._members[limit])
-            self._holders[limit] = tuple(sorted(((k, n) for k, n in held if n), key=lambda row: (-row[1], row[0])))
-        return self._holders[limit]
+        known = self._holders.get(limit)
+        if known is None:
+            keys = list(self._members.get(limit, ()))
+            held = [(key, claim.member.held) for key in keys if (claim := self._claims.get(key)) and claim.member.held]
+            known = self._holders[limit] = tuple(sorted(held, key=lambda row: (-row[1], row[0])))
+        return known

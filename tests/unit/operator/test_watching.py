@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from tests.support.waiting import eventually
 
+from taskfleet_core.errors import NotFoundError
+from taskfleet_operator.kube import ForbiddenError
 from taskfleet_operator.watching import Watcher, find_owner_key
 
 
@@ -85,3 +87,24 @@ OWNER = {"kind": "TaskQueue", "name": "mine", "controller": True}
 )  # fmt: skip
 def test_owner(metadata, key):
     assert find_owner_key(build_object(1, **metadata)) == key
+
+
+async def test_a_kind_that_nobody_installed_is_not_waited_for():
+    """An operator of a newer version under an older CRD scales without limits instead of waiting for ever."""
+    heard = []
+
+    class Without(ScriptedKube):
+        async def list_page(self, kind, namespace, label_selector):
+            raise self.error
+
+    kube = Without([], [])
+    for error, gone in ((ForbiddenError("no right"), False), (NotFoundError("no kind"), True)):
+        kube.error = error
+        watcher = Watcher(kube, "TaskQueuePolicy", None, heard.append, selector="", is_optional=True)
+        watcher.put(build_object(5))
+        task = asyncio.create_task(watcher.run())
+        await eventually(watcher.synced.is_set)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert (watcher.get("n", "a") is None) == gone
+    assert [item["metadata"]["name"] for item in heard] == ["a"]  # what is gone is told
