@@ -24,6 +24,7 @@ from taskfleet_api.kubernetes_access import KubernetesAccess, find_kubernetes_ur
 from taskfleet_api.live import LiveStore
 from taskfleet_api.metrics import ObservedMetrics
 from taskfleet_api.middleware import Instrumentation, ProxyHeaders
+from taskfleet_api.oidc_access import OidcAccess, OidcRules
 from taskfleet_api.openapi import build_openapi
 from taskfleet_api.queues import endpoints as queue_endpoints
 from taskfleet_api.queues.service import Queues
@@ -232,6 +233,17 @@ async def _equip(ring: KeyRing, services: Services, stack: AsyncExitStack) -> No
     """Let the ring ask those who know of keys and tokens."""
     ring.fetch = services.records.fetch_key
     settings = services.settings
+    if settings.oidc_issuer and settings.oidc_audience:
+        ring.oidc = OidcAccess(
+            OidcRules(
+                settings.oidc_issuer,
+                settings.oidc_audience,
+                settings.oidc_principal_claim,
+                settings.oidc_scopes_claim,
+                settings.oidc_queues_claim,
+            )
+        )
+        stack.push_async_callback(ring.oidc.close)
     if not settings.kubernetes_auth:
         return
     access = KubernetesAccess(

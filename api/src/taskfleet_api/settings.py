@@ -100,6 +100,19 @@ class Settings(BaseSettings):
         max_length=512,
         description="The key that callers send; needed with `apiKey`, refused with `none`.",
     )
+    oidc_issuer: str | None = Field(
+        default=None,
+        pattern=r"^https://\S+$|^http://(127\.0\.0\.1|localhost)(:\d+)?(/\S*)?$",
+        description="Let in callers with tokens of this OpenID Connect issuer, too. Needs `oidc_audience`.",
+    )
+    oidc_audience: str | None = Field(default=None, description="Audience that these tokens must be made for.")
+    oidc_principal_claim: str = Field(default="sub", description="Claim that names the caller.")
+    oidc_scopes_claim: str = Field(
+        default="scope", description="Claim with the scopes, such as `taskfleet:submit taskfleet:read`."
+    )
+    oidc_queues_claim: str | None = Field(
+        default=None, description="Claim with the queues that exist for the caller; None means all of them."
+    )
     kubernetes_auth: bool = Field(
         default=False,
         description="Let in callers with a Kubernetes token, too: RBAC on taskqueues/tasks decides. Needs `apiKey`.",
@@ -184,8 +197,11 @@ class Settings(BaseSettings):
     def _check_authentication(self) -> "Settings":
         if self.auth_mode == "apiKey" and self.admin_key is None:
             raise ValueError("auth_mode apiKey needs admin_key")
-        if self.auth_mode == "none" and self.kubernetes_auth:
-            raise ValueError("kubernetes_auth needs auth_mode apiKey")
+        if self.auth_mode == "none" and (self.kubernetes_auth or self.oidc_issuer):
+            name = "kubernetes_auth" if self.kubernetes_auth else "oidc_issuer"
+            raise ValueError(f"{name} needs auth_mode apiKey")
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("oidc_issuer and oidc_audience belong together: give both or none")
         if self.auth_mode == "none" and self.admin_key is not None:
             raise ValueError("admin_key is of no use with auth_mode none: set auth_mode to apiKey or remove the key")
         if self.admin_key is not None and not _HEADER_WORD.fullmatch(self.admin_key.get_secret_value()):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from taskfleet_api.access import Caller, KeyScope
 from taskfleet_api.kubernetes_access import KubernetesAccess
+from taskfleet_api.oidc_access import OidcAccess
 from taskfleet_api.records import KeyRecord
 from taskfleet_api.remembering import Remembered
 
@@ -42,6 +43,7 @@ class KeyRing:
         )
         self.fetch: Fetch | None = None
         self.kubernetes: KubernetesAccess | None = None
+        self.oidc: OidcAccess | None = None
 
     async def identify(self, headers: Mapping[bytes, bytes], method: str, path: str) -> Caller | None:
         """The caller; None without a valid key. `X-API-Key` is for those whose proxy uses `Authorization`.
@@ -56,7 +58,10 @@ class KeyRing:
         digest = _hash(key)
         if hmac.compare_digest(digest, self._admin_digest):
             return self._admin
-        if self.kubernetes is not None and key.count(b".") == 2:
+        is_token = key.count(b".") == 2
+        if is_token and self.oidc is not None and self.oidc.issued(key):
+            return await self.oidc.identify(key)
+        if is_token and self.kubernetes is not None:
             return await self.kubernetes.identify(key, digest, method, path)
         fetch = self.fetch
         if not key.startswith(PREFIX.encode()) or fetch is None:
