@@ -1,6 +1,7 @@
 """Brokers for the operator's broker side, and a proxy that counts HTTP requests."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ from tests.support.proxies import Proxy
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.topology_keeping import TopologyKeeper
 
-__all__ = ["CountingProxy", "Keeping", "build_access", "look_up", "make_name"]
+__all__ = ["CountingProxy", "Keeping", "build_access", "delete", "find_rules", "look_up", "make_name"]
 
 
 class CountingProxy(Proxy):
@@ -53,6 +54,13 @@ async def look_up(server: RabbitMQ, kind: str, name: str) -> Any:
     """One object of the management API, or None."""
     rows = await asyncio.to_thread(server.management, "GET", f"/api/{kind}/%2F")
     return next((row for row in rows if row["name"] == name), None)
+
+
+async def find_rules(server: RabbitMQ, queue: str) -> list[dict[str, Any]]:
+    """The definitions of Taskfleet's policies that name a queue."""
+    rows = await asyncio.to_thread(server.management, "GET", "/api/policies/%2F")
+    ours = [row for row in rows if row["name"].startswith("taskfleet")]
+    return [row["definition"] for row in ours if re.search(row["pattern"], queue)]
 
 
 async def delete(server: RabbitMQ, kind: str, name: str) -> None:

@@ -20,6 +20,7 @@ from taskfleet_core import wire
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.statistics import Trouble
 from taskfleet_core.topology import QueueSpec
+from taskfleet_core.topology.policies import SharedRules, build_policy
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.polling import Poller
 from taskfleet_operator.store import Store
@@ -82,28 +83,20 @@ def send(server: RabbitMQ, queue: str, count: int = 1) -> None:
 def make_idle_queues(server: RabbitMQ, count: int) -> list[QueueSpec]:
     """Quorum queues with the policies that Taskfleet makes, all in one call."""
     specs = [QueueSpec(f"idle-{uuid.uuid4().hex[:10]}", dead_letter=False) for _ in range(count)]
-    queues = [
-        {
-            "name": spec.name,
-            "vhost": "/",
-            "durable": True,
-            "auto_delete": False,
-            "arguments": {"x-queue-type": "quorum"},
-        }
-        for spec in specs
-    ]
+    queue = {"vhost": "/", "durable": True, "auto_delete": False, "arguments": {"x-queue-type": "quorum"}}
+    changes = SharedRules([]).plan({spec.name: build_policy(spec, shared=True) for spec in specs})
     policies = [
         {
-            "name": f"taskfleet.{spec.name}",
+            "name": policy.name,
             "vhost": "/",
-            "pattern": f"^{spec.name}$",
-            "apply-to": "queues",
-            "priority": 100,
-            "definition": {"overflow": "reject-publish", "delivery-limit": 5},
+            "pattern": policy.pattern,
+            "apply-to": policy.apply_to,
+            "priority": policy.priority,
+            "definition": policy.definition,
         }
-        for spec in specs
+        for policy in changes
     ]
-    server.load_definitions({"queues": queues, "policies": policies})
+    server.load_definitions({"queues": [{"name": spec.name, **queue} for spec in specs], "policies": policies})
     return specs
 
 

@@ -35,6 +35,7 @@ HEADER_TRACEPARENT = "traceparent"
 
 # At the broker
 DEAD_SUFFIX = ".dead"
+DEAD_EXCHANGE = "taskfleet.dead"  # of RabbitMQ 4: takes each dead letter to the dead-letter queue of its queue
 POLICY_PREFIX = "taskfleet."
 
 # Environment of an injected worker

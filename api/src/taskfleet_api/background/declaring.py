@@ -7,7 +7,8 @@ import structlog
 
 from taskfleet_api.background.directory import KnownQueue, QueueDirectory
 from taskfleet_api.brokers import Degradation, QueueSpec, Topology
-from taskfleet_core.errors import ConflictError
+from taskfleet_core.errors import ConflictError, TaskfleetError, UnavailableError
+from taskfleet_core.topology import Outcome
 from taskfleet_core.topology.specs import CONSUMER_TIMEOUT_MARGIN_SECONDS
 
 __all__ = ["QueueDeclarer", "build_queue_spec"]
@@ -59,30 +60,32 @@ class QueueDeclarer:
         return queue in self._declared and queue not in self._conflicts
 
     async def step(self) -> float:
-        """Declare what needs it."""
+        """Declare what needs it, all of it together."""
         self._steps += 1
         if self._steps % REDECLARE_STEPS == 0:
             self._declared.clear()
-        for name in self._directory.names():
-            queue = self._directory.get(name)
-            if queue is None or queue.scale_only:
-                continue
-            spec = build_queue_spec(queue)
-            if self._declared.get(name) != spec:
-                await self._declare(spec)
+        known = (self._directory.get(name) for name in self._directory.names())
+        specs = [build_queue_spec(queue) for queue in known if queue is not None and not queue.scale_only]
+        due = [spec for spec in specs if self._declared.get(spec.name) != spec]
+        if due:
+            outcomes = await self._topology.ensure_queues(due, self._settle)
+            failures = [outcome for outcome in outcomes.values() if isinstance(outcome, UnavailableError)]
+            if failures:
+                raise failures[0]  # what the broker did not answer for stays due
         return INTERVAL_SECONDS
 
-    async def _declare(self, spec: QueueSpec) -> None:
-        try:
-            degradations = await self._topology.ensure_queue(spec)
-        except ConflictError as error:
-            if self._conflicts.get(spec.name) != str(error):
-                log.error("queue_conflict", queue=spec.name, detail=str(error))
-            self._conflicts[spec.name] = str(error)
+    def _settle(self, spec: QueueSpec, outcome: Outcome) -> None:
+        name = spec.name
+        if isinstance(outcome, ConflictError):
+            if self._conflicts.get(name) != str(outcome):
+                log.error("queue_conflict", queue=name, detail=str(outcome))
+            self._conflicts[name] = str(outcome)
+        elif isinstance(outcome, TaskfleetError):
+            return
         else:
-            self._conflicts.pop(spec.name, None)
-            if degradations != self._degradations.get(spec.name, []):
-                for item in degradations:
-                    log.warning("queue_degraded", queue=spec.name, feature=item.feature, detail=item.detail)
-            self._degradations[spec.name] = degradations
-        self._declared[spec.name] = spec
+            self._conflicts.pop(name, None)
+            if outcome != self._degradations.get(name, []):
+                for item in outcome:
+                    log.warning("queue_degraded", queue=name, feature=item.feature, detail=item.detail)
+            self._degradations[name] = outcome
+        self._declared[name] = spec

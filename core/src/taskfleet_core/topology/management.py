@@ -9,13 +9,15 @@ import httpx
 
 from taskfleet_core.addresses import BrokerAddress, split_http_login
 from taskfleet_core.errors import BrokerUnavailableError
+from taskfleet_core.topology.policies import Policy
 
 __all__ = ["Management", "PolicyRefusedError", "Survey", "guess_management_url"]
 
-# Above the policies that people make for everything: only the policy of highest priority applies to a queue.
-POLICY_PRIORITY = 100
 # Neither statistics nor totals: the cheap form, which also 3.x knows.
 QUEUE_QUERY = "disable_stats=true&enable_queue_totals=false&columns=name,type,policy"
+
+# A change of a policy is answered when RabbitMQ has looked at all its queues: seconds, where there are thousands.
+CHANGE_TIMEOUT_SECONDS = 60.0
 
 # RabbitMQ ends connections on which nothing was asked for five seconds.
 KEEPALIVE_SECONDS = 4.0
@@ -24,13 +26,18 @@ KEEPALIVE_SECONDS = 4.0
 class PolicyRefusedError(Exception):
     """The broker knows a policy key not, or not this value; the text is RabbitMQ's."""
 
+    def __init__(self, text: str, definition: Mapping[str, Any]) -> None:
+        super().__init__(text)
+        self.definition = definition
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is at a virtual host: two requests, whatever the number of queues."""
+    """What is at a virtual host: two requests or three, whatever the number of queues."""
 
     queues: Mapping[str, tuple[str, str | None]]  # name -> type, and the policy that applies
-    policies: Mapping[str, Mapping[str, Any]]  # name -> definition, of policies as Taskfleet makes them
+    policies: Mapping[str, Policy]
+    bindings: frozenset[tuple[str, str]] = frozenset()  # of the dead-letter exchange: (dead-letter queue, its queue)
 
 
 def guess_management_url(address: BrokerAddress) -> str:
@@ -46,43 +53,63 @@ class Management:
         self.label = urlsplit(base).netloc
         self._virtual_host = quote(address.virtual_host, safe="")
         self._client = httpx.AsyncClient(
-            base_url=base, auth=login, timeout=timeout_seconds, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS)
+            base_url=base, auth=login, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS)
         )
+        self._timeout_seconds = timeout_seconds
 
-    async def fetch_survey(self) -> Survey:
-        """All queues and policies of the virtual host. Raises BrokerUnavailableError."""
+    async def fetch_survey(self, *, exchange: str | None = None, header: str = "") -> Survey:
+        """All queues and policies of the virtual host, and what is bound to an exchange by a header.
+
+        Raises BrokerUnavailableError.
+        """
         queues = await self._fetch_list(f"/api/queues/{self._virtual_host}?{QUEUE_QUERY}")
-        policies = await self._fetch_list(f"/api/policies/{self._virtual_host}")
+        policies = await self.fetch_policies()
+        path = f"/api/exchanges/{self._virtual_host}/{quote(exchange or '', safe='')}/bindings/source"
+        bindings = await self._fetch_list(path) if exchange else []
         return Survey(
             {row["name"]: (row.get("type", ""), row.get("policy") or None) for row in queues},
-            {row["name"]: row["definition"] for row in policies if _is_as_made(row)},
+            {policy.name: policy for policy in policies},
+            frozenset((row["destination"], row.get("arguments", {}).get(header, "")) for row in bindings),
         )
 
-    async def put_policy(self, name: str, pattern: str, definition: Mapping[str, Any]) -> None:
-        """Make or replace a policy for queues. Raises PolicyRefusedError, BrokerUnavailableError."""
-        body = {
-            "pattern": pattern,
-            "definition": dict(definition),
-            "priority": POLICY_PRIORITY,
-            "apply-to": "queues",
-        }
-        response = await self._request("PUT", self._get_policy_path(name), body)
-        if response.status_code == 400:
-            raise PolicyRefusedError(str(_reason(response)))
-        self._check(response)
+    async def fetch_policies(self) -> list[Policy]:
+        """All policies of the virtual host. Raises BrokerUnavailableError."""
+        rows = await self._fetch_list(f"/api/policies/{self._virtual_host}")
+        return [
+            Policy(row["name"], row["pattern"], row["definition"], row.get("priority", 0), row.get("apply-to", ""))
+            for row in rows
+        ]
 
-    async def delete_policy(self, name: str) -> None:
-        """Delete a policy; an absent one is no error. Raises BrokerUnavailableError."""
-        response = await self._request("DELETE", self._get_policy_path(name), None)
-        if response.status_code != 404:
-            self._check(response)
+    async def apply_policy(self, policy: Policy) -> None:
+        """Make or replace a policy, or delete it if it has no pattern; an absent one is no error.
+
+        Raises PolicyRefusedError, BrokerUnavailableError.
+        """
+        path = f"/api/policies/{self._virtual_host}/{quote(policy.name, safe='')}"
+        if not policy.pattern:
+            response = await self._request("DELETE", path, None, CHANGE_TIMEOUT_SECONDS)
+            if response.status_code != 404:
+                self._check(response)
+            return
+        body = {
+            "pattern": policy.pattern,
+            "definition": dict(policy.definition),
+            "priority": policy.priority,
+            "apply-to": policy.apply_to,
+        }
+        response = await self._request("PUT", path, body, CHANGE_TIMEOUT_SECONDS)
+        if response.status_code == 400:
+            raise PolicyRefusedError(str(_reason(response)), policy.definition)
+        self._check(response)
 
     async def close(self) -> None:
         """Close connections."""
         await self._client.aclose()
 
     async def _fetch_list(self, path: str) -> list[Any]:
-        response = await self._request("GET", path, None)
+        response = await self._request("GET", path, None, self._timeout_seconds)
+        if response.status_code == 404:
+            return []  # an exchange that is not there has nothing bound
         self._check(response)
         try:
             rows = response.json()
@@ -92,16 +119,14 @@ class Management:
             raise BrokerUnavailableError(f"the management API at {self.label} answered something else than a list")
         return rows
 
-    def _get_policy_path(self, name: str) -> str:
-        return f"/api/policies/{self._virtual_host}/{quote(name, safe='')}"
-
-    async def _request(self, method: str, path: str, body: Any) -> httpx.Response:
+    async def _request(self, method: str, path: str, body: Any, timeout_seconds: float) -> httpx.Response:
+        timeout = httpx.Timeout(timeout_seconds, connect=self._timeout_seconds)
         try:
             try:
-                return await self._client.request(method, path, json=body)
+                return await self._client.request(method, path, json=body, timeout=timeout)
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                 # The connection ended under the request. Every request here may be made twice.
-                return await self._client.request(method, path, json=body)
+                return await self._client.request(method, path, json=body, timeout=timeout)
         except (httpx.HTTPError, OSError) as error:
             why = str(error) or type(error).__name__
             raise BrokerUnavailableError(f"the management API at {self.label} does not answer: {why}") from error
@@ -111,11 +136,6 @@ class Management:
             raise BrokerUnavailableError(
                 f"the management API at {self.label} answered {response.status_code}: {_reason(response)}"
             )
-
-
-def _is_as_made(row: Mapping[str, Any]) -> bool:
-    """Whether a policy, whatever it defines, is one that applies as Taskfleet's do: somebody may have edited it."""
-    return row.get("priority") == POLICY_PRIORITY and row.get("apply-to") == "queues"
 
 
 def _reason(response: httpx.Response) -> Any:

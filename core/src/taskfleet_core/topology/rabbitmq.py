@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -15,47 +14,15 @@ from taskfleet_core import wire
 from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.amqp import AmqpSession, ChannelClosedError, LoginRefusedError, connect_amqp
 from taskfleet_core.errors import BrokerUnavailableError, ConflictError, TaskfleetError
-from taskfleet_core.topology.management import Management, PolicyRefusedError, Survey, guess_management_url
+from taskfleet_core.topology.management import Management, Survey, guess_management_url
 from taskfleet_core.topology.model import Degradation, Outcome, QueueSpec, Tell, ignore
+from taskfleet_core.topology.ruling import DEAD_HEADER, Rules, explain_silence
 
-__all__ = ["RabbitTopology", "build_policy"]
+__all__ = ["RabbitTopology"]
 
 QUORUM = {"x-queue-type": "quorum"}
-DEAD_POLICY = {"delivery-limit": -1}
 LANES = 4  # connections that declare at the same time; each declaration starts a Raft group at the broker
 SPECS_PER_LANE = 8
-_FEATURES = {
-    "delivery-limit": "delivery_limit",
-    "dead-letter-exchange": "dead_letter",
-    "dead-letter-routing-key": "dead_letter",
-    "dead-letter-strategy": "dead_letter",
-    "max-length": "max_length",
-    "overflow": "max_length",
-    "message-ttl": "message_ttl",
-    "consumer-timeout": "consumer_timeout",
-}
-
-
-def build_policy(spec: QueueSpec) -> dict[str, Any]:
-    """The policy definition of a queue.
-
-    At-least-once dead-lettering needs `reject-publish`, which is also what a length limit should do: the publisher sees
-    a nack and the record stays pending, instead of the oldest message being dropped.
-    """
-    policy: dict[str, Any] = {"overflow": "reject-publish"}
-    if spec.delivery_limit is not None:
-        policy["delivery-limit"] = spec.delivery_limit
-    if spec.dead_letter:
-        policy["dead-letter-exchange"] = ""
-        policy["dead-letter-routing-key"] = wire.dead_queue(spec.name)
-        policy["dead-letter-strategy"] = "at-least-once"
-    if spec.max_length is not None:
-        policy["max-length"] = spec.max_length
-    if spec.message_ttl_seconds is not None:
-        policy["message-ttl"] = int(spec.message_ttl_seconds * 1000)
-    if spec.consumer_timeout_seconds is not None:
-        policy["consumer-timeout"] = int(spec.consumer_timeout_seconds * 1000)
-    return policy
 
 
 class RabbitTopology:
@@ -69,43 +36,42 @@ class RabbitTopology:
         self._management = Management(
             management_url or guess_management_url(addresses[0]), addresses[0], timeout_seconds=timeout_seconds
         )
-        # What this broker refused in a policy, so that a look at what is there is not taken for drift each time.
-        self._refused: set[tuple[str, Any]] = set()
-        self._version: tuple[int, ...] = ()
+        self._rules = Rules(self._management)
 
     async def ensure_queue(self, spec: QueueSpec) -> list[Degradation]:
         """See `Topology`."""
-        async with self._session() as session:
-            return await self._ensure(session, spec)
+        outcome = (await self.ensure_queues([spec]))[spec.name]
+        if isinstance(outcome, TaskfleetError):
+            raise outcome
+        return outcome
 
     async def ensure_queues(self, specs: Sequence[QueueSpec], tell: Tell = ignore) -> dict[str, Outcome]:
         """See `Topology`."""
         batch = _Batch(tell)
         async with self._session() as session:
             survey = await self._look(batch)
-            for spec in specs:
-                found = None if survey is None else self._check(spec, survey)
-                if found is None:
-                    batch.due.append(spec)
-                else:
-                    batch.settle(spec, found)
+            self._sort(specs, survey, batch)
+            if self._rules.are_shared and any(spec.dead_letter for spec in batch.due):
+                await self._declare_dead_exchange(session)
             extra = min(LANES, len(batch.due) // SPECS_PER_LANE)
-            # RabbitMQ looks at every queue when a policy changes: policies first, while the queues are not there.
-            waiting = deque(() if batch.silence else batch.due)
-            await asyncio.gather(*(self._drain_policies(batch, waiting) for _ in range(1 + extra)))
+            if survey is not None:
+                await self._settle_rules(session, survey, batch, lanes=1 + extra)
             await asyncio.gather(self._drain(session, batch), *(self._open_lane(batch) for _ in range(extra)))
+            if survey is not None and self._rules.are_shared and not batch.has_failed:
+                await self._rules.retire_own(batch.outcomes, survey)
         return batch.outcomes
 
     async def delete_queue(self, name: str) -> None:
         """See `Topology`."""
+        both = (name, wire.dead_queue(name))
         async with self._session() as session:
-            for queue in (name, wire.dead_queue(name)):
+            for queue in both:
                 try:
                     await session.call(commands.Queue.Delete(queue=queue), self._timeout_seconds)
                 except ChannelClosedError as error:
                     if error.code != 404:
                         raise BrokerUnavailableError(f"while deleting queue {queue!r}: {error}") from error
-                await self._management.delete_policy(wire.POLICY_PREFIX + queue)
+            await self._rules.remove(session, both)
 
     async def close(self) -> None:
         """Close connections."""
@@ -115,26 +81,45 @@ class RabbitTopology:
 
     async def _look(self, batch: _Batch) -> Survey | None:
         try:
-            return await self._management.fetch_survey()
+            return await self._rules.fetch_survey()
         except BrokerUnavailableError as error:
             batch.silence = str(error)  # every queue is declared, and its degradations say what is wrong
             return None
 
-    def _check(self, spec: QueueSpec, survey: Survey) -> list[Degradation] | None:
-        """What cannot be had of a queue that stands as it should; None when something is missing or differs."""
-        name, dead = wire.POLICY_PREFIX + spec.name, wire.dead_queue(spec.name)
-        definition, degradations = self._build_policy(spec)
-        kind, other = survey.queues.get(spec.name, ("", None))
-        if kind != "quorum" or survey.policies.get(name) != definition:
-            return None
-        if spec.dead_letter:
-            kept = self._version < (4,) or survey.policies.get(wire.POLICY_PREFIX + dead) == DEAD_POLICY
-            if survey.queues.get(dead, ("", None))[0] != "quorum" or not kept:
-                return None
-        if other not in (None, name):
-            detail = f"the policy {other!r} applies in place of {name!r}: give it a priority below 100"
-            degradations.append(Degradation(spec.name, "policy", detail))
-        return degradations + _missing_features(spec.name, self._version)
+    def _sort(self, specs: Sequence[QueueSpec], survey: Survey | None, batch: _Batch) -> None:
+        """Settle what stands as it should; the rest is due."""
+        if survey is None:
+            batch.due.extend(specs)
+            return
+        for spec, found in zip(specs, self._rules.check(specs, survey), strict=True):
+            if found is None or not self._stands(spec, survey):
+                batch.due.append(spec)
+            else:
+                batch.settle(spec, found + _missing_features(spec.name, self._rules.version))
+
+    def _stands(self, spec: QueueSpec, survey: Survey) -> bool:
+        """Whether the queue and its dead-letter queue are there."""
+        dead = wire.dead_queue(spec.name)
+        wanted = [spec.name, dead] if spec.dead_letter else [spec.name]
+        if any(survey.queues.get(queue, ("", None))[0] != "quorum" for queue in wanted):
+            return False
+        return not (spec.dead_letter and self._rules.are_shared) or (dead, spec.name) in survey.bindings
+
+    async def _settle_rules(self, session: AmqpSession, survey: Survey, batch: _Batch, lanes: int) -> None:
+        """Policies come before new queues: RabbitMQ looks at every queue when a policy changes."""
+        due = list(batch.due)
+        if not due:
+            return
+        if not self._rules.are_shared:
+            waiting = deque(due)
+            await asyncio.gather(*(self._drain_policies(batch, waiting) for _ in range(lanes)))
+            return
+        for spec in due:
+            # A queue that works already has dead letters to send as soon as its policy names the exchange.
+            if spec.dead_letter and spec.name in survey.queues:
+                with contextlib.suppress(TaskfleetError):  # tried again, and told, when the queue is declared
+                    await self._declare_dead_queue(session, spec.name)
+        batch.rules = await self._rules.settle_shared(session, due)
 
     async def _open_lane(self, batch: _Batch) -> None:
         try:
@@ -146,15 +131,15 @@ class RabbitTopology:
     async def _drain_policies(self, batch: _Batch, waiting: deque[QueueSpec]) -> None:
         while waiting:
             spec = waiting.popleft()
-            with contextlib.suppress(TaskfleetError):  # tried again, and told, when the queue is declared
-                batch.rules[spec.name] = await self._ensure_policies(spec)
+            batch.rules[spec.name] = await self._rules.settle_own(spec)
 
     async def _drain(self, session: AmqpSession, batch: _Batch) -> None:
         while batch.due:
             spec = batch.due.popleft()
-            rules = [_explain_silence(spec.name, batch.silence)] if batch.silence else batch.rules.get(spec.name)
+            rules = [explain_silence(spec.name, batch.silence)] if batch.silence else batch.rules[spec.name]
             try:
-                batch.settle(spec, await self._ensure(session, spec, rules))
+                await self._declare_all(session, spec)
+                batch.settle(spec, rules + _missing_features(spec.name, self._rules.version))
             except TaskfleetError as error:
                 batch.settle(spec, error)
                 while session.lost.done() and batch.due:
@@ -162,31 +147,31 @@ class RabbitTopology:
 
     # -- one queue -------------------------------------------------------------------------------------------------
 
-    async def _ensure(
-        self, session: AmqpSession, spec: QueueSpec, rules: list[Degradation] | None = None
-    ) -> list[Degradation]:
-        """Policies and the dead-letter queue come before the queue, so that no message falls between.
-
-        `rules` are the degradations of policies that were dealt with already.
-        """
-        if rules is None:
-            rules = await self._ensure_policies(spec)
+    async def _declare_all(self, session: AmqpSession, spec: QueueSpec) -> None:
+        """The dead-letter queue comes before the queue, so that no message falls between."""
         if spec.dead_letter:
-            await self._declare(session, wire.dead_queue(spec.name))
+            if self._rules.are_shared:
+                await self._declare_dead_queue(session, spec.name)
+            else:
+                await self._declare(session, wire.dead_queue(spec.name))
         await self._declare(session, spec.name)
-        return rules + _missing_features(spec.name, self._version)
 
-    async def _ensure_policies(self, spec: QueueSpec) -> list[Degradation]:
-        if spec.dead_letter:
-            await self._keep_dead_letters(spec.name)
-        return await self._ensure_policy(spec)
+    async def _declare_dead_exchange(self, session: AmqpSession) -> None:
+        declare = commands.Exchange.Declare(exchange=wire.DEAD_EXCHANGE, exchange_type="headers", durable=True)
+        await self._call(session, declare, f"exchange {wire.DEAD_EXCHANGE!r}", "durable headers exchange")
+
+    async def _declare_dead_queue(self, session: AmqpSession, queue: str) -> None:
+        """Dead letters go by the queue in which they died: their own routing keys may be anything."""
+        dead = wire.dead_queue(queue)
+        await self._declare(session, dead)
+        match = {"x-match": "all-with-x", DEAD_HEADER: queue}
+        bind = commands.Queue.Bind(queue=dead, exchange=wire.DEAD_EXCHANGE, routing_key=queue, arguments=match)
+        await self._call(session, bind, f"queue {dead!r} at exchange {wire.DEAD_EXCHANGE!r}", "binding")
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[AmqpSession]:
         session = await self._connect()
-        if session.server_version != self._version:
-            self._version = session.server_version
-            self._refused.clear()
+        self._rules.version = session.server_version
         try:
             yield session
         finally:
@@ -205,50 +190,19 @@ class RabbitTopology:
 
     async def _declare(self, session: AmqpSession, queue: str) -> None:
         declare = commands.Queue.Declare(queue=queue, durable=True, arguments=QUORUM)
+        await self._call(session, declare, f"queue {queue!r}", "quorum queue")
+
+    async def _call(self, session: AmqpSession, method: Any, what: str, kind: str) -> None:
         try:
-            await session.call(declare, self._timeout_seconds)
+            await session.call(method, self._timeout_seconds)
         except ChannelClosedError as error:
             if error.code in (405, 406):
-                detail = f"queue {queue!r} exists at the broker and is not the quorum queue that is needed: {error}"
-                raise ConflictError(detail) from error
+                raise ConflictError(
+                    f"{what} exists at the broker and is not the {kind} that is needed: {error}"
+                ) from error
             if error.code == 403:
-                raise LoginRefusedError(f"the broker's user may not declare queue {queue!r}: {error}") from error
-            raise BrokerUnavailableError(f"while declaring queue {queue!r}: {error}") from error
-
-    def _build_policy(self, spec: QueueSpec) -> tuple[dict[str, Any], list[Degradation]]:
-        """The definition without what this broker is known to refuse."""
-        definition = build_policy(spec)
-        refused = [(key, value) for key, value in definition.items() if (key, value) in self._refused]
-        for key, _ in refused:
-            del definition[key]
-        return definition, [_explain_refusal(spec.name, key, value) for key, value in refused]
-
-    async def _ensure_policy(self, spec: QueueSpec) -> list[Degradation]:
-        while True:
-            definition, degradations = self._build_policy(spec)
-            try:
-                await self._put_policy(spec.name, definition)
-            except PolicyRefusedError as error:
-                refused = [item for item in definition.items() if item[0] in str(error)]
-                if not refused:
-                    return [*degradations, Degradation(spec.name, "policy", str(error))]
-                self._refused.update(refused)
-            except BrokerUnavailableError as error:
-                return [*degradations, _explain_silence(spec.name, str(error))]
-            else:
-                return degradations
-
-    async def _put_policy(self, queue: str, definition: dict[str, Any]) -> None:
-        await self._management.put_policy(wire.POLICY_PREFIX + queue, f"^{re.escape(queue)}$", definition)
-
-    async def _keep_dead_letters(self, name: str) -> None:
-        """From 4.0 on every quorum queue drops messages after 20 deliveries; dead letters must outlive any outage."""
-        if self._version < (4,):
-            return
-        try:
-            await self._put_policy(wire.dead_queue(name), DEAD_POLICY)
-        except (PolicyRefusedError, BrokerUnavailableError):
-            return  # said by the policy of the queue itself; the reader holds dead letters rather than return them
+                raise LoginRefusedError(f"the broker's user may not declare {what}: {error}") from error
+            raise BrokerUnavailableError(f"while declaring {what}: {error}") from error
 
 
 class _Batch:
@@ -259,24 +213,14 @@ class _Batch:
         self.outcomes: dict[str, Outcome] = {}
         self.rules: dict[str, list[Degradation]] = {}  # of queues whose policies stand
         self.silence: str | None = None
+        self.has_failed = False
         self._tell = tell
 
     def settle(self, spec: QueueSpec, outcome: Outcome) -> None:
         """One queue is done."""
         self.outcomes[spec.name] = outcome
+        self.has_failed |= isinstance(outcome, TaskfleetError) or any(item.feature == "policy" for item in outcome)
         self._tell(spec, outcome)
-
-
-def _explain_silence(queue: str, why: str) -> Degradation:
-    detail = (
-        f"delivery limit, dead-lettering and lengths are not set: {why} (the management plugin must be reachable, "
-        "by a user with the tag policymaker)"
-    )
-    return Degradation(queue, "policy", detail)
-
-
-def _explain_refusal(queue: str, key: str, value: Any) -> Degradation:
-    return Degradation(queue, _FEATURES[key], f"this RabbitMQ refuses {key} = {value!r} in a policy")
 
 
 def _missing_features(queue: str, version: tuple[int, ...]) -> list[Degradation]:
