@@ -11,13 +11,20 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.operator.test_planning import build_deployment, build_observed, build_pods, get_condition
+from tests.unit.operator.test_planning import (
+    build_deployment,
+    build_observed,
+    build_pods,
+    build_statistics,
+    get_condition,
+)
 
 from taskfleet_core.fleet import Member
 from taskfleet_core.policy import LabelSelector, TaskQueuePolicy
 from taskfleet_core.scaling import Cause, Decision, ScalingSpec, Terms
 from taskfleet_operator.fleet import FleetLimits, explain_allowance
 from taskfleet_operator.fleet_pool import BELIEVED_SECONDS, EVERYWHERE, TURN_SECONDS, Allowance
+from taskfleet_operator.observed import Plan
 from taskfleet_operator.planning import build_plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -318,7 +325,7 @@ def decide(fleet: FleetLimits, name: str, wanted: int, cause: Cause = Cause.BACK
 @pytest.fixture
 def fleet() -> FleetLimits:
     """Ten pods for namespace `team`."""
-    limits = FleetLimits(None, lambda key: None, lambda seconds, call: None)
+    limits = FleetLimits(None, lambda key: None, lambda seconds, call: None, lambda: 1000.0)
     limits.put_policy(build_policy("team/ten", 10))
     return limits
 
@@ -374,6 +381,39 @@ def test_pods_that_finish_their_last_task_count_and_those_that_have_ended_do_not
 def test_a_queue_that_cannot_start_workers_yet_keeps_nobody_waiting(fleet: FleetLimits) -> None:
     decide(fleet, "new", 50, topology_ready=False)
     assert decide(fleet, "a", 50).replicas == 10
+
+
+def test_busy_pods_finish_before_a_queue_of_higher_priority_gets_their_place(fleet: FleetLimits) -> None:
+    """The flood fences what it has to give back, lets it go, and its place is free when the last task is done."""
+    pods, idle = build_pods(10)
+    busy = tuple({**beat, "busy": 2} for beat in idle)
+    flood = {"statistics": build_statistics(500, 20), "heartbeats": busy}
+
+    def plan(**seen: Any) -> Plan:
+        return build_plan(build_observed(**flood | seen), "injection", NOW, 1000.0, fleet.limit)
+
+    def want_mail() -> int:
+        return decide(fleet, "mail", 4, scaling={"priority": 1}).replicas
+
+    present = {"children": {("Deployment", "q-worker"): build_deployment(10)}, "pods": pods}
+    assert plan(**present).scale is None
+    assert want_mail() == 0
+    fencing = plan(**present)
+    assert (len(fencing.fence), fencing.scale) == (4, None)
+    stopped = tuple({**beat, "consuming": beat["pod_uid"] not in fencing.fence} for beat in busy)
+    leaving = plan(**present, heartbeats=stopped, fenced=frozenset(fencing.fence))
+    assert leaving.scale is not None
+    assert leaving.scale.replicas == 6
+    assert want_mail() == 0
+    going = tuple(replace(pod, is_terminating=pod.uid in fencing.fence) for pod in pods)
+    deployment = build_deployment(6)
+    deployment["metadata"]["resourceVersion"] = "8"
+    scaled = {"children": {("Deployment", "q-worker"): deployment}}
+    assert plan(**scaled, pods=going, heartbeats=stopped).scale is None
+    assert want_mail() == 0  # they still finish what they have
+    left = tuple(pod for pod in going if not pod.is_terminating)
+    assert plan(**scaled, pods=left, heartbeats=stopped).scale is None
+    assert want_mail() == 4
 
 
 def test_the_example_of_the_page_is_a_sound_policy() -> None:
