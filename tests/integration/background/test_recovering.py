@@ -88,6 +88,21 @@ async def test_messages_of_a_dead_worker_go_back_to_the_head_of_the_queue_once(s
         await eventually(lambda: _is(store.queued("q"), 2))
 
 
+async def test_a_message_of_a_dead_worker_of_several_queues_goes_back_to_its_own(
+    servers: Servers, store: Store
+) -> None:
+    for queue in ("q", "mail"):
+        await store.register(queue)
+    async with servers.replica() as replica:
+        await replica.submit([build_new_task("mail", priority=9)])
+        await eventually(lambda: _is(store.queued("mail"), 1))
+        await take(store, "mail", "tag-1", worker="q")
+        assert await store.queued("mail") == 0
+        await eventually(lambda: _is(store.queued("mail"), 1), timeout_seconds=20)
+        assert await store.queued("q") == 0
+        assert await store.client.hlen(wire.UNACKED_KEY_PREFIX + "q") == 0
+
+
 async def test_a_worker_that_speaks_again_in_time_keeps_its_message(servers: Servers, store: Store) -> None:
     await store.register("q")
     async with servers.replica(unacked_idle_seconds=60.0) as replica:
@@ -142,12 +157,13 @@ async def test_a_message_that_expires_in_the_queue_expires_its_task(
         assert record.state == "expired"
 
 
-async def take(store: Store, queue: str, tag: str, key: str | None = None) -> None:
-    """What kombu does when a worker gets a message."""
+async def take(store: Store, queue: str, tag: str, key: str | None = None, *, worker: str | None = None) -> None:
+    """What kombu does when a worker gets a message; `worker` is the first queue of one that serves several."""
     text = await store.client.rpop(key or queue)
     assert text is not None
-    await store.client.hset(wire.UNACKED_KEY_PREFIX + queue, tag, json.dumps([json.loads(text), "", queue]))
-    await store.client.zadd(wire.UNACKED_INDEX_KEY_PREFIX + queue, {tag: time.time()})
+    first = worker or queue
+    await store.client.hset(wire.UNACKED_KEY_PREFIX + first, tag, json.dumps([json.loads(text), "", queue]))
+    await store.client.zadd(wire.UNACKED_INDEX_KEY_PREFIX + first, {tag: time.time()})
 
 
 async def _rejected_until_dead(queue: object, replica: object, task_id: UUID) -> bool:

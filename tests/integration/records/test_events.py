@@ -52,6 +52,21 @@ async def test_an_event_before_the_publish_mark_wins(records: Records) -> None:
     assert record.published_at is not None
 
 
+async def test_a_task_handed_back_twice_tells_that_it_began_three_times(records: Records) -> None:
+    task = build_task()
+    await records.insert_tasks([task])
+    for count, worker in ((None, "worker-1"), (2, "worker-2"), (3, "worker-3")):
+        more = {"redelivered": True, "deliveries": count} if count else {}
+        await records.apply_events([build_event(task.id, "running", 1.0, worker=worker, **more)])
+    await records.apply_events(
+        [build_event(task.id, "succeeded", 9.0, worker="worker-3", redelivered=True, deliveries=3)]
+    )
+    record = await records.get(task.id)
+    assert record is not None
+    assert (record.state, record.attempt, record.deliveries) == (TaskState.SUCCEEDED, 1, 3)
+    assert record.worker == "worker-3"
+
+
 async def test_any_order_and_duplication_ends_in_the_same_row(records: Records) -> None:
     chance = random.Random(7)
     tasks = build_tasks(12, retry=RetryPolicy(3, 1.0))

@@ -1,10 +1,12 @@
 """One worker for several queues: all are served, by weight, and none of their tasks waits in its hands for long."""
 
+import os
+import signal
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.integration.worker.harness import Bench
+from tests.integration.worker.harness import Bench, wait_dead
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.waiting import eventually_sync
 
@@ -56,5 +58,41 @@ def test_what_has_no_slot_goes_to_another_worker(rabbitmq43: RabbitMQ, valkey: V
         assert bench.final(held)["state"] == "succeeded"
         again = bench.send("say", late, "y", queue=other)
         assert bench.final(again)["state"] == "succeeded"
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent", "solo"])
+def test_every_pool_serves_several_queues(rabbitmq43: RabbitMQ, valkey: Valkey, tmp_path: Path, pool: str) -> None:
+    bench = Bench(rabbitmq43, valkey, tmp_path, others=1)
+    try:
+        (other,) = bench.others
+        name = uuid4().hex
+        bench.start_worker(pool, 1 if pool == "solo" else 2, weights={bench.queue: 1, other: 1})
+        sent = [bench.send("say", name, "x", queue=queue) for _ in range(10) for queue in (bench.queue, other)]
+        for task_id in sent:
+            assert bench.final(task_id)["state"] == "succeeded"
+        assert len(bench.trace(name)) == 20
+    finally:
+        bench.close()
+
+
+def test_a_leaving_worker_gives_back_what_has_no_slot(rabbitmq43: RabbitMQ, valkey: Valkey, tmp_path: Path) -> None:
+    """At once, not when its long task has ended."""
+    bench = Bench(rabbitmq43, valkey, tmp_path, others=1)
+    try:
+        (other,) = bench.others
+        worker = bench.start_worker("prefork", 1, weights={bench.queue: 1, other: 1})
+        long = uuid4().hex
+        held = bench.send("hold", long)
+        eventually_sync(lambda: bench.trace(long + ".started"), 20)
+        waiting = bench.send("say", long + ".late", "x", queue=other)
+        os.kill(worker.process.pid, signal.SIGTERM)
+        eventually_sync(lambda: bench.ready(other) == 1, 20)
+        assert worker.process.is_running
+        bench.touch(long)
+        assert wait_dead(worker.process) == 0
+        assert bench.final(held)["state"] == "succeeded"
+        assert (bench.live(waiting), bench.trace(long + ".late")) == ({}, [])
     finally:
         bench.close()
