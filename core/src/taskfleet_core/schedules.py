@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -19,7 +19,8 @@ def find_active_schedule(schedules: Sequence[Schedule], now: datetime) -> Schedu
     latest: datetime | None = None
     for schedule in schedules:
         try:
-            local = now.astimezone(ZoneInfo(schedule.time_zone))
+            # A firing at this very moment counts; the iterator begins before the moment that it is given.
+            local = now.astimezone(ZoneInfo(schedule.time_zone)) + timedelta(microseconds=1)
             fired: datetime | None = next(CronSim(schedule.cron, local, reverse=True), None)
         except StopIteration:
             fired = None

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from taskfleet_core.document_model import DocumentModel, Rule
 from taskfleet_core.documents import load_documents
 from taskfleet_core.errors import FieldError, InvalidInputError
-from taskfleet_core.scaling import ScalingSpec
+from taskfleet_core.scaling import Pace, ScalingSpec
 
 __all__ = [
     "API_VERSION",
@@ -29,6 +29,7 @@ __all__ = [
     "Metadata",
     "Rule",
     "Scaling",
+    "ScalingPace",
     "Schedule",
     "SecretRef",
     "ServedQueue",
@@ -237,6 +238,13 @@ class Schedule(DocumentModel):
     )
 
 
+class ScalingPace(DocumentModel):
+    """The most that replicas may change in one direction, as the Pods policies of a HorizontalPodAutoscaler."""
+
+    replicas: int = Field(ge=1, le=10000, description="Most replicas that come or go within any period.")
+    period_seconds: int = Field(default=60, ge=1, le=3600, description="Length of the period, seconds.")
+
+
 class Scaling(DocumentModel):
     """How many replicas run."""
 
@@ -263,6 +271,12 @@ class Scaling(DocumentModel):
         ge=-1000,
         le=1000,
         description="Where a TaskQueuePolicy limits several TaskQueues, those of higher priority get pods first.",
+    )
+    scale_up: ScalingPace | None = Field(
+        default=None, description="Bound of the pace upwards; minReplicas is reached at once. null: as fast as needed."
+    )
+    scale_down: ScalingPace | None = Field(
+        default=None, description="Bound of the pace downwards; maxReplicas holds at once. null: as soon as possible."
     )
     schedules: list[Schedule] = Field(default_factory=list, description="Other bounds at certain times.")
     mode: Mode = Field(
@@ -409,6 +423,8 @@ class TaskQueue(DocumentModel):
             max_task_seconds=worker.max_task_seconds,
             grace_seconds=worker.effective_grace_seconds,
             interval_seconds=interval_seconds,
+            scale_up=_build_pace(scaling.scale_up),
+            scale_down=_build_pace(scaling.scale_down),
         )
 
     def build_limits(self) -> dict[str, Any]:
@@ -426,6 +442,10 @@ class TaskQueue(DocumentModel):
             "maxReplicas": spec.scaling.max_replicas,
             "targetWaitSeconds": spec.scaling.target_wait_seconds,
         }
+
+
+def _build_pace(pace: ScalingPace | None) -> Pace | None:
+    return None if pace is None else Pace(pace.replicas, pace.period_seconds)
 
 
 def load_task_queues(path: Path | str) -> list[TaskQueue]:

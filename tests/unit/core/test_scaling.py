@@ -5,10 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskfleet_core.scaling import Cause, Decision, Memory, Observation, ScalingSpec, decide
+from taskfleet_core.scaling import Cause, Decision, Memory, Observation, Pace, ScalingSpec, decide
 
 SPEC = ScalingSpec(max_replicas=20, slots_per_replica=4, idle_seconds=60)
 
@@ -39,9 +39,9 @@ class Pool:
         part_seconds = 0.05
         for part in range(20):
             now = self.at - 1 + part * part_seconds
-            finished = [end for end in self.running if end <= now]
+            finished = [end for end in self.running if end <= now + 1e-6]
             self.completed += len(finished)
-            self.running = [end for end in self.running if end > now]
+            self.running = [end for end in self.running if end > now + 1e-6]
             free = max(0, live * self.spec.slots_per_replica - len(self.running))
             begun = min(free, self.ready)
             self.ready -= begun
@@ -171,7 +171,61 @@ def test_arrivals_are_told_from_depth_and_completions_without_a_counter() -> Non
     assert second.terms.arrivals_per_second > 0.5
 
 
+def test_waiting_that_present_workers_will_start_soon_asks_for_none() -> None:
+    busy = see(unacknowledged=8, busy_slots=8, replicas=2, ready_replicas=2, startup_seconds=4.0)
+    memory = Memory(SPEC, 0.0, None, 1000, 1000.0, 8, completions=100.0, run_seconds=100.0)  # one second each
+    assert decide(replace(busy, ready=12, completed=1000), SPEC, memory).replicas == 2  # 8 slots start 12 in 1.5 s
+    assert decide(replace(busy, ready=30, completed=1000), SPEC, memory).replicas > 3
+
+
+def test_rate_rises_at_once_beyond_chance_and_not_within_it() -> None:
+    def follow(arrivals: list[int]) -> float:
+        memory, published = None, 0
+        for second, count in enumerate(arrivals):
+            published += count
+            decision = decide(see(at=float(second), published=published), SPEC, memory)
+            memory = decision.memory
+        return decision.terms.arrivals_per_second
+
+    steady = [10] * 120
+    assert follow(steady) == pytest.approx(10, rel=0.05)
+    assert follow([*steady, 14, 13]) < 10.6
+    assert follow([*steady, *[60] * 5]) > 25
+
+
+def test_pace_upwards_is_counted_from_the_fewest_of_the_period() -> None:
+    spec = replace(SPEC, scale_up=Pace(3, 15.0))
+    memory, replicas, wanted = None, 0, []
+    for second in range(31):
+        decision = decide(see(at=float(second), ready=10_000, replicas=replicas), spec, memory)
+        memory, replicas = decision.memory, decision.replicas
+        wanted.append(replicas)
+    assert wanted[0] == wanted[14] == 3
+    assert max(wanted) == wanted[-1] <= 9
+    assert decision.cause is Cause.PACED
+    assert "scaleUp allows 3 in 15 s" in decision.reason
+
+
+def test_pace_downwards_is_counted_from_the_most_of_the_period() -> None:
+    spec = replace(SPEC, idle_seconds=0, scale_down=Pace(2, 10.0))
+    memory, replicas, wanted = None, 9, []
+    for second in range(60):
+        decision = decide(see(at=float(second), replicas=replicas, ready_replicas=replicas), spec, memory)
+        memory, replicas = decision.memory, decision.replicas
+        wanted.append(replicas)
+    assert wanted[0] == wanted[9] == 7
+    assert wanted[-1] == 0
+    assert wanted.index(0) >= 40
+
+
+def test_bounds_overrule_the_pace() -> None:
+    spec = replace(SPEC, min_replicas=8, max_replicas=12, scale_up=Pace(1, 60.0), scale_down=Pace(1, 60.0))
+    assert decide(see(), spec, None).replicas == 8
+    assert decide(see(replicas=40, ready=9000), spec, None).replicas == 12
+
+
 counts = st.integers(min_value=0, max_value=5000)
+paces = st.none() | st.builds(Pace, st.integers(1, 10), st.floats(1, 300))
 specs = st.builds(
     ScalingSpec,
     min_replicas=st.integers(0, 5),
@@ -182,6 +236,8 @@ specs = st.builds(
     slots_per_replica=st.integers(1, 32),
     max_task_seconds=st.just(3600.0),
     grace_seconds=st.sampled_from([0.0, 30.0, 3600.0]),
+    scale_up=paces,
+    scale_down=paces,
 )
 
 
@@ -261,6 +317,7 @@ def test_new_bounds_and_pins_act_at_once(
 
 @given(histories(), specs)
 def test_long_idle_queue_is_at_its_minimum(history: list[Observation], spec: ScalingSpec) -> None:
+    spec = replace(spec, scale_down=None)
     memory = replay(history, spec)
     at, replicas = history[-1].at, history[-1].replicas
     for _ in range(4):
@@ -280,3 +337,56 @@ def test_same_inputs_give_the_same_decision(history: list[Observation], spec: Sc
 def test_waiting_task_always_has_a_worker(history: list[Observation], spec: ScalingSpec, unacknowledged: int) -> None:
     memory = replay(history[:-1], spec)
     assert decide(replace(history[-1], ready=1, unacknowledged=unacknowledged), spec, memory).replicas >= 1
+
+
+@given(histories(), specs)
+def test_cause_and_terms_agree_with_the_replicas(history: list[Observation], spec: ScalingSpec) -> None:
+    memory = replay(history[:-1], spec)
+    seen = history[-1]
+    decision = decide(seen, spec, memory)
+    terms, replicas = decision.terms, decision.replicas
+    agrees = {
+        Cause.UNKNOWN: replicas == seen.replicas,
+        Cause.MINIMUM: replicas == spec.min_replicas,
+        Cause.MAXIMUM: replicas == spec.max_replicas,
+        Cause.IDLE: replicas == 0 == terms.held_replicas,
+        Cause.HELD: terms.need_replicas <= replicas == (seen.replicas if terms.held_replicas != replicas else replicas),
+        Cause.BUSY: terms.held_replicas < replicas <= seen.replicas,
+        Cause.PACED: replicas != terms.held_replicas,
+        Cause.BACKLOG: replicas == terms.held_replicas and terms.backlog_slots > terms.load_slots,
+        Cause.LOAD: replicas == terms.held_replicas,
+        Cause.DEPTH: replicas == terms.held_replicas and spec.target_queue_depth is not None,
+    }
+    assert agrees[decision.cause], decision
+    assert decision.reason
+    if spec.target_queue_depth is None and decision.cause is not Cause.UNKNOWN and terms.need_replicas > 1:
+        needed = terms.load_slots + terms.backlog_slots + terms.safety_slots
+        assert needed / spec.slots_per_replica <= terms.need_replicas + 0.05
+
+
+@given(st.integers(1, 30), st.sampled_from([0.2, 1.0, 6.0]), st.integers(1, 8))
+@settings(max_examples=15, deadline=None)
+def test_any_constant_load_settles(arrivals: int, run_seconds: float, slots: int) -> None:
+    pool = Pool(replace(SPEC, max_replicas=500, slots_per_replica=slots), run_seconds)
+    for _ in range(100):
+        pool.step(arrivals)
+    settled = pool.wanted[60:]
+    assert max(settled) - min(settled) <= max(1, round(0.1 * max(settled))), settled
+    assert sum(before != after for before, after in pairwise(settled)) <= 4, settled
+    assert pool.ready * run_seconds <= len(pool.replicas) * slots * SPEC.target_wait_seconds / 2
+
+
+@given(st.lists(st.integers(0, 40), min_size=5, max_size=40), st.floats(0, 20), st.sampled_from([0.3, 2.0]))
+@settings(max_examples=25, deadline=None)
+def test_no_worker_stays_on_an_empty_queue_past_idle_seconds(
+    arrivals: list[int], idle_seconds: float, run_seconds: float
+) -> None:
+    pool = Pool(replace(SPEC, idle_seconds=idle_seconds), run_seconds)
+    for count in arrivals:
+        pool.step(count)
+    last_task = pool.at
+    while pool.replicas:
+        pool.step(0)
+        if pool.ready or pool.running:
+            last_task = pool.at
+        assert pool.at <= last_task + idle_seconds + 2

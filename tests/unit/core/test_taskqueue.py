@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from taskfleet_core import taskqueue
 from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.registrations import build_registrations
+from taskfleet_core.scaling import Pace
 from taskfleet_core.taskqueue import TaskQueue, load_task_queues
 from taskfleet_core.topology import build_queue_specs
 
@@ -68,10 +69,18 @@ def test_defaults_are_those_of_the_design() -> None:
             "idleSeconds": 60,
             "replicas": None,
             "priority": 0,
+            "scaleUp": None,
+            "scaleDown": None,
             "schedules": [],
             "mode": "Active",
         },
     }
+
+
+def test_paces_reach_the_rule() -> None:
+    spec = build(scaling={"scaleUp": {"replicas": 4, "periodSeconds": 15}, "scaleDown": {"replicas": 1}})
+    built = spec.build_scaling_spec()
+    assert (built.scale_up, built.scale_down) == (Pace(4, 15), Pace(1, 60))
 
 
 @pytest.mark.parametrize("model", list(models()), ids=lambda model: model.__name__)

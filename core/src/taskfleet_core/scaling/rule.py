@@ -4,7 +4,8 @@
 
 S is the mean run time, H the time until a worker asked for now is ready, `soon` what the present workers start within
 a part of the wait target, T what the target leaves to new workers. Upwards at once; downwards after short holds, one
-for backlog and one for load, and never below the busy workers when their tasks may outlive the grace period.
+for backlog and one for load, never below what the waiting tasks need, nor below the busy workers when their tasks may
+outlive the grace period.
 """
 
 import math
@@ -19,6 +20,8 @@ __all__ = ["decide"]
 
 PRIOR_STARTUP_SECONDS = 5.0
 PATIENCE_SHARE = 0.3  # of the wait target: what the present workers start within it needs no new ones
+KEEPING_SHARE = 0.5  # of that: none goes while fewer would need longer for what waits
+SPARE_SHARE = 0.1  # of the load at least: slots that are always busy let the queue grow
 LATE_SHARE = 0.05  # of tasks that may wait longer than the target when the load is steady
 DRAIN_SHARE = 0.1  # of the start-up time: the least time to drain a backlog when start-up eats the wait target
 BACKLOG_HOLD_STARTUPS, BACKLOG_HOLD_MAX_SECONDS = 0.5, 5.0
@@ -55,12 +58,16 @@ def _weigh(seen: Observation, spec: ScalingSpec, memory: Memory, ready: int, bus
     load = busy * staying + rate * run * (1 - staying)
 
     slots = seen.ready_replicas * spec.slots_per_replica
-    soon = max(0, slots - busy) + slots * PATIENCE_SHARE * target / run
+    patience = PATIENCE_SHARE * target
+    soon = max(0, slots - busy) + slots * patience / run
     drain = max(target - ahead, DRAIN_SHARE * min(startup, target))
     backlog = max(0.0, ready - soon) / (1 + drain / run)
 
-    # Square-root staffing, or what keeps P(wait > target) of M/M/c small, where that is less. None for a lone task.
-    safety = min(math.sqrt(max(0.0, load + backlog - 1)), run / target * math.log(1 / LATE_SHARE))
+    # Square-root staffing (none for a lone task), or what keeps P(wait > target) of M/M/c small, where that is less.
+    spare = max(math.sqrt(max(0.0, load + backlog - 1)), SPARE_SHARE * load)
+    safety = min(spare, run / target * math.log(1 / LATE_SHARE))
+    kept = min(slots, ready * run / (KEEPING_SHARE * patience))  # nobody goes whom the waiting tasks need
+    backlog = max(backlog, kept - load - safety)
     return Terms(
         run_seconds=run,
         startup_seconds=startup,
