@@ -36,6 +36,7 @@ from taskfleet_api.settings import Settings
 from taskfleet_api.tasks import endpoints as task_endpoints
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
 from taskfleet_api.tasks.hot import HotSubmissions
+from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.service import Services
 from taskfleet_api.tasks.submitting import Submissions
@@ -204,6 +205,7 @@ async def _open_services(settings: Settings, ring: KeyRing | None, stack: AsyncE
         dispatcher=background.dispatcher,
         directory=background.directory,
         gate=gate,
+        rates=RateLimits(settings.submit_rate_per_caller, settings.submit_rate_per_queue),
         streams=streams,
         tasks=tasks,
     )

@@ -62,6 +62,7 @@ METHOD_NOT_ALLOWED = ProblemKind(405, "method-not-allowed", "The resource does n
 CONFLICT = ProblemKind(409, "conflict", "The state of the resource forbids this")
 TOO_LARGE = ProblemKind(413, "too-large", "The body is too large")
 UNSUPPORTED_TYPE = ProblemKind(415, "unsupported-media-type", "The content type is not supported")
+RATE_LIMITED = ProblemKind(429, "rate-limited", "Too many submissions in a short time")
 OVERLOADED = ProblemKind(503, "overloaded", "A limit of the service is reached")
 UNAVAILABLE = ProblemKind(503, "unavailable", "A dependency does not answer")
 TIMEOUT = ProblemKind(408, "timeout", "The request took too long to arrive")
@@ -84,6 +85,10 @@ class BodyTimeoutError(InvalidInputError):
     """The body did not arrive in time."""
 
 
+class RateLimitedError(OverloadedError):
+    """The caller, or the queue, is above its rate; nothing was accepted."""
+
+
 # The most specific class of an error's bases decides.
 ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     InvalidInputError: INVALID_INPUT,
@@ -92,6 +97,7 @@ ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     NotFoundError: NOT_FOUND,
     ConflictError: CONFLICT,
     OverloadedError: OVERLOADED,
+    RateLimitedError: RATE_LIMITED,
     UnavailableError: UNAVAILABLE,
     BrokerUnavailableError: ProblemKind(503, "broker-unavailable", "The broker does not answer"),
     StoreUnavailableError: ProblemKind(503, "store-unavailable", "Redis or Valkey does not answer"),

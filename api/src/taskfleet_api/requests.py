@@ -48,6 +48,7 @@ _DESCRIPTIONS = {
     413: "The body, or one item, is too large.",
     415: "The content type is not supported.",
     422: "The input is not valid; `errors` points at each wrong place.",
+    429: "The caller or the queue is above its rate; try again after `Retry-After` seconds.",
     500: "Something failed inside the service.",
     503: "A limit is reached or a dependency does not answer; try again after `Retry-After` seconds.",
 }

@@ -162,6 +162,12 @@ class Settings(BaseSettings):
     max_pending_submissions: int = Field(
         default=20_000, ge=1, description="Submissions in memory that wait for their commit; beyond it 503."
     )
+    submit_rate_per_caller: float | None = Field(
+        default=None, gt=0, description="Tasks a second of one caller at this replica, after a burst; beyond it 429."
+    )
+    submit_rate_per_queue: float | None = Field(
+        default=None, gt=0, description="Tasks a second into one queue at this replica, after a burst; beyond it 429."
+    )
     max_streams: int = Field(default=1000, ge=1, description="Open event streams and waits of this process.")
     idempotency_ttl_seconds: int = Field(default=86_400, ge=60, description="How long an Idempotency-Key is kept.")
     list_page_limit: int = Field(default=500, ge=1, description="Most items in one page of a list.")

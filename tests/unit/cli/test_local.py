@@ -20,6 +20,7 @@ from taskfleet.local.controlling import Completions, QueueController, build_obse
 from taskfleet.local.files import FileWatch, find_files, load_queues
 from taskfleet.local.journal import Journal
 from taskfleet.local.limiting import limit_workers
+from taskfleet.local.options import UpOptions
 from taskfleet.local.ports import check_port, find_free_port
 from taskfleet.local.processes import Child, find_orphans, read_failure, start_child, stop_orphans
 from taskfleet.local.view import build_entry
@@ -377,3 +378,12 @@ def test_second_run_on_the_same_data_folder_is_refused(tmp_path: Path) -> None:
             assert "is used by another taskfleet up" in done.stderr
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.5", "::"])
+def test_an_api_that_others_reach_wants_a_key_or_a_word(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInputError, match="TASKFLEET_API_ADMIN_KEY"):
+        UpOptions(host=host).check()
+    UpOptions(host=host, has_no_auth=True).check()
+    monkeypatch.setenv("TASKFLEET_API_AUTH_MODE", "apiKey")
+    UpOptions(host=host).check()

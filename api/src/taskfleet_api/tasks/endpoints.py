@@ -49,7 +49,7 @@ from taskfleet_core.states import TaskState
 __all__ = ["answer_submission", "router"]
 
 router = APIRouter(prefix="/api/v1", tags=["tasks"])
-BODY_PROBLEMS = problem_responses(400, 404, 408, 409, 413, 415, 422)
+BODY_PROBLEMS = problem_responses(400, 404, 408, 409, 413, 415, 422, 429)
 LABEL = r"^[^=\x00-\x1f]{1,255}=[^\x00-\x1f]{0,255}$"
 
 TaskId = Annotated[UUID, Path(description="Id of the task.", examples=["01920000-0000-7000-8000-000000000000"])]

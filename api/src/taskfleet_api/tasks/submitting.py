@@ -1,6 +1,7 @@
 """Submissions: the rules between a parsed body and a committed record, and waiting for what comes of it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from taskfleet_api.tasks.model import (
     UnknownQueueError,
     build_unknown_task_error,
 )
+from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
 from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
 from taskfleet_core.states import TaskState
@@ -44,6 +46,7 @@ class Submissions:
         dispatcher: Dispatcher,
         directory: QueueDirectory,
         gate: BacklogGate,
+        rates: RateLimits,
         streams: OpenStreams,
         tasks: Tasks,
     ) -> None:
@@ -53,6 +56,7 @@ class Submissions:
         self._dispatcher = dispatcher
         self._directory = directory
         self._gate = gate
+        self._rates = rates
         self._streams = streams
         self._tasks = tasks
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
@@ -65,6 +69,7 @@ class Submissions:
         """
         await get_caller().prepare((submission.queue,))
         task = self.build_task(submission)
+        self._rates.admit(submission.principal, {submission.queue: 1})
         await self._gate.admit(1)
         outcome = (await self._group.submit((task,)))[0]
         settled = settle(task, outcome)
@@ -89,6 +94,7 @@ class Submissions:
         good = [task for task in tasks if isinstance(task, NewTask)]
         if not good or (atomic and len(good) < len(tasks)):
             return [task if isinstance(task, TaskfleetError) else HeldBackError() for task in tasks]
+        self._rates.admit(good[0].principal, Counter(task.queue for task in good))
         await self._gate.admit(len(good))
         outcomes = iter(await self._record_many(good, atomic or one_key))
         settled: list[SubmittedTask | TaskfleetError] = [

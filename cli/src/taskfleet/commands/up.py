@@ -43,6 +43,7 @@ def up(
         str | None, typer.Option(envvar="TASKFLEET_REDIS", metavar="URL", help="redis://; default: own Valkey.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Let others in without a key when --host allows.")] = False,
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port of the API.")] = 8000,
     data: Annotated[Path, typer.Option(help="Folder for database, Valkey's data and logs.")] = Path(".taskfleet"),
     max_workers: Annotated[
@@ -74,6 +75,7 @@ def up(
             data=data,
             references=references,
             max_workers=max_workers,
+            has_no_auth=no_auth,
             flower=flower,
             live_view=not no_tui,
         )

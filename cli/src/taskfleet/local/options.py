@@ -1,5 +1,6 @@
 """What `taskfleet up` was asked for, and where it keeps its files."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from taskfleet_core.errors import InvalidInputError
 
 __all__ = ["Folders", "UpOptions"]
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DATABASE_SCHEMES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite")
 
 
@@ -28,6 +30,7 @@ class UpOptions:
     flower: bool = False
     live_view: bool = True
     max_workers: int | None = None  # of all queues together
+    has_no_auth: bool = False  # others may reach the API, and that is meant
 
     def check(self) -> None:
         """Raises InvalidInputError naming the option and the fix."""
@@ -35,6 +38,12 @@ class UpOptions:
             raise InvalidInputError(f"--broker {redact_url(self.broker_url)}: write amqp://, amqps:// or redis://")
         if self.redis_url is not None and not is_redis_url(self.redis_url):
             raise InvalidInputError(f"--redis {redact_url(self.redis_url)}: write redis:// or rediss://")
+        is_closed = os.environ.get("TASKFLEET_API_AUTH_MODE") == "apiKey"
+        if self.host not in LOOPBACK and not is_closed and not self.has_no_auth:
+            raise InvalidInputError(
+                f"--host {self.host} lets others reach the API: set TASKFLEET_API_AUTH_MODE=apiKey and "
+                "TASKFLEET_API_ADMIN_KEY, or say --no-auth if everybody may do everything"
+            )
         scheme = (self.database_url or "sqlite").partition(":")[0].partition("+")[0]
         if scheme not in DATABASE_SCHEMES:
             raise InvalidInputError(
