@@ -14,18 +14,17 @@ MAX_BUCKETS = 10_000
 
 
 class Buckets:
-    """A token bucket for each name. One that is not empty takes a request of any size and goes into debt."""
+    """A token bucket for each name. One that holds a token takes a request of any size and goes into debt."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
         self._rate = per_second
-        self._full = per_second * BURST_SECONDS
+        self._full = max(1.0, per_second * BURST_SECONDS)
         self._clock = clock
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # level at a moment
 
     def find_wait(self, name: str) -> float:
         """Seconds until the name may submit; 0 for now."""
-        level = self._get_level(name)
-        return 0.0 if level > 0 else -level / self._rate + 1 / self._rate
+        return max(0.0, (1 - self._get_level(name)) / self._rate)
 
     def take(self, name: str, count: int) -> None:
         """Note what was submitted."""
