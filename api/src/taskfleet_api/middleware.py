@@ -13,8 +13,14 @@ from taskfleet_api.bodies import IncomingBody, has_body
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem
 from taskfleet_api.telemetry import counter, histogram
 
-__all__ = ["Instrumentation", "ProxyHeaders"]
+__all__ = ["SECURITY_HEADERS", "Instrumentation", "ProxyHeaders"]
 
+# Answers are data: no browser shall guess another type, frame them, or run what stands in them.
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
 UNTIMED_SUFFIXES = ("/events",)
 log = structlog.get_logger()
 
@@ -41,6 +47,7 @@ class Instrumentation:
                 status = message["status"]
                 if body is not None:
                     await body.discard_rest()
+                message = {**message, "headers": [*message.get("headers", ()), *SECURITY_HEADERS]}
             await send(message)
 
         try:
@@ -71,6 +78,7 @@ async def _send_internal_error(scope: Scope, send: Send) -> None:
     headers = [
         (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
         (b"content-length", str(len(text)).encode()),
+        *SECURITY_HEADERS,
     ]
     await send({"type": "http.response.start", "status": 500, "headers": headers})
     await send({"type": "http.response.body", "body": text})

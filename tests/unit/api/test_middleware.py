@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.unit.api.conftest import RunningApp
 
 from taskfleet_api.middleware import Instrumentation, ProxyHeaders
 
@@ -55,3 +56,18 @@ async def test_an_error_that_nobody_caught_is_a_problem_without_its_text() -> No
     await Instrumentation(app)(scope, None, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 500
     assert "secret" not in json.dumps(json.loads(sent[1]["body"]))
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/metrics", "/api/v1/tasks", "/nothing"])
+async def test_every_answer_tells_browsers_to_guess_and_frame_nothing(running: RunningApp, path: str) -> None:
+    answer = await running.client.get(path)
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+async def test_submissions_do_too(running: RunningApp) -> None:
+    for queue, status in (("jobs", 202), ("none", 404)):
+        answer = await running.client.post("/api/v1/tasks", json={"queue": queue, "task": "a.b"})
+        assert answer.status_code == status
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taskfleet_api.access import ANYBODY, KeyScope, acting_as
 from taskfleet_api.bodies import check_content, parse_idempotency_key, parse_wait, read_body
 from taskfleet_api.keys.ring import KeyRing
+from taskfleet_api.middleware import SECURITY_HEADERS
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem, build_problem
 from taskfleet_api.tasks.endpoints import answer_submission, count_submission
 from taskfleet_api.tasks.parsing import parse_fast
@@ -137,7 +138,7 @@ def _render_problem(problem: Problem, path: str) -> RawAnswer:
 
 
 async def _send(send: Send, status: int, text: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    headers.append((b"content-length", str(len(text)).encode()))
+    headers += (b"content-length", str(len(text)).encode()), *SECURITY_HEADERS
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 
