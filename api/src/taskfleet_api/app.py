@@ -224,7 +224,7 @@ async def _open_services(settings: Settings, ring: KeyRing | None, stack: AsyncE
         streams=streams,
         submissions=submissions,
         tasks=tasks,
-        queues=Queues(records=records, background=background, tasks=tasks),
+        queues=Queues(records=records, background=background, tasks=tasks, live=live),
         schedules=Schedules(records=records, directory=background.directory),
         keys=Keys(records=records, ring=ring),
         observed=ObservedMetrics(),

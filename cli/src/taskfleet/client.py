@@ -259,6 +259,10 @@ class Client:
         answer = self._call("GET", f"/queues/{_quote(name)}/tasks")
         return [TaskSignature.model_validate(item) for item in answer["items"]]
 
+    def queue_scaling(self, name: str) -> dict[str, Any]:
+        """Why a queue has as many workers as it has: the last decision with its terms, and its steps in sentences."""
+        return dict(self._call("GET", f"/queues/{_quote(name)}/scaling"))
+
     def redrive(self, name: str) -> dict[str, Any]:
         """Start a new attempt of every dead task of a queue."""
         return dict(self._call("POST", f"/queues/{_quote(name)}/dead:redrive"))

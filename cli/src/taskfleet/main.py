@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from taskfleet.commands import keys, queues, schedules, simulate, tasks, up
+from taskfleet.commands import explain, keys, queues, schedules, simulate, tasks, up
 from taskfleet.errors import InvalidInputError, TaskfleetError
 from taskfleet.exit_codes import DESCRIPTIONS, ExitCode, get_exit_code
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 tasks.register(app)
 queues.register(app)
+explain.register(app)
 schedules.register(app)
 keys.register(app)
 up.register(app)

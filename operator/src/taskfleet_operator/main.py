@@ -29,6 +29,7 @@ from taskfleet_operator.polling import Poller
 from taskfleet_operator.probes import ProbeServer
 from taskfleet_operator.reconciling import CHILD_KINDS, Reconciler
 from taskfleet_operator.registering import register_queues
+from taskfleet_operator.reporting import report_decisions
 from taskfleet_operator.settings import OperatorSettings, load_settings
 from taskfleet_operator.store import Store
 from taskfleet_operator.topology_keeping import TopologyKeeper
@@ -133,6 +134,7 @@ class Operator:
                 asyncio.create_task(self._poller.run(), name="poller"),
                 asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
                 asyncio.create_task(self._register(), name="registry"),
+                asyncio.create_task(report_decisions(self._store, self.reconciler.get_decisions), name="decisions"),
                 asyncio.create_task(keep_policies(self._fleet, self._kube), name="policies"),
             ]
             self._ready, self._ready_at = True, time.monotonic()

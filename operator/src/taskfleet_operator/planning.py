@@ -16,7 +16,7 @@ from taskfleet_operator.names import Reason, get_selector_text
 from taskfleet_operator.observed import EventToSend, Observed, Plan, ScaleStep
 from taskfleet_operator.victims import build_costs, select_victims
 
-__all__ = ["Limiter", "build_plan", "get_replicas"]
+__all__ = ["Limiter", "build_plan", "get_replicas", "is_acting"]
 
 # What limits of several TaskQueues make of a decision; the last argument says whether it will be carried out.
 Limiter = Callable[[Observed, Decision, ScalingSpec, bool], Decision]
@@ -46,7 +46,7 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float, lim
     scaling = observed.queue.spec.scaling
     spec = apply_schedules(observed.queue.build_scaling_spec(), scaling.schedules, now)
     decision = _hold_unknown(observed, decide(_observe_scaling(observed, at), spec, observed.memory))
-    acts = mode in {Reason.SCALING, Reason.PINNED}
+    acts = is_acting(observed)
     if limit is not None:
         decision = limit(observed, decision, spec, acts)
     change = _change_replicas(observed, decision) if acts else _Change()
@@ -84,6 +84,11 @@ def _build_children(observed: Observed, injection: str) -> tuple[dict[str, Any],
         build_deployment(queue, injection=injection, secret_hash=build_secret_hash(observed.credentials)),
         *((budget,) if budget else ()),
     )
+
+
+def is_acting(observed: Observed) -> bool:
+    """Whether decisions about its workers are carried out, not only reported."""
+    return _get_mode(observed) in {Reason.SCALING, Reason.PINNED}
 
 
 def _get_mode(observed: Observed) -> Reason:

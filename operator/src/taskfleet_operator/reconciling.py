@@ -29,7 +29,7 @@ from taskfleet_operator.kube import Kube
 from taskfleet_operator.names import QUEUE_LABEL, ConditionType, Reason
 from taskfleet_operator.observed import Credentials, EventToSend, Observed, PodFacts
 from taskfleet_operator.observing import build_pod_facts, explain_invalid, explain_problem
-from taskfleet_operator.planning import build_plan
+from taskfleet_operator.planning import build_plan, is_acting
 from taskfleet_operator.polling import Poller
 from taskfleet_operator.samples import Sample, build_samples
 from taskfleet_operator.settings import OperatorSettings
@@ -145,6 +145,14 @@ class Reconciler:
             beats = self._select_beats(observed.queue, numbers[observed.queue.queue_name].heartbeats, observed.pods)
             fresh = replace(observed, statistics=sum_statistics(list(figures.values())), heartbeats=beats)
             yield from build_samples(fresh, state.decision, state.causes, figures)
+
+    def get_decisions(self) -> Iterator[tuple[str, Decision, bool]]:
+        """The last decision about the workers of each queue, and whether it was acted on."""
+        for state in list(self._states.values()):
+            observed, decision = state.observed, state.decision
+            if observed is not None and decision is not None and observed.conflict_with is None:
+                for name in observed.queue.queue_weights:
+                    yield name, decision, is_acting(observed)
 
     def get_process_samples(self) -> Iterator[tuple[str, float | None]]:
         """Metric samples of the process itself."""

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from taskfleet_core import wire
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import Heartbeat, QueueRegistration
+from taskfleet_core.scaling import DecisionReport
 
 __all__ = ["Store"]
 
@@ -101,11 +102,21 @@ class Store:
                 names = list(gone)
                 if names:
                     pipe.hdel(wire.REGISTRY_KEY, *names)
+                    pipe.hdel(wire.DECISIONS_KEY, *names)
                     # An empty registry alone tells the API nothing.
                     pipe.zadd(wire.REMOVED_QUEUES_KEY, dict.fromkeys(names, time.time()))
                 await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailableError(f"while registering queues: {str(error) or type(error).__name__}") from error
+
+    async def write_decisions(self, reports: Mapping[str, DecisionReport]) -> None:
+        """Leave the last decisions, by queue, for who asks why. Raises StoreUnavailableError."""
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                items = [text for queue, report in reports.items() for text in (queue, json.dumps(report))]
+                await self._redis.hset(wire.DECISIONS_KEY, items=items)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailableError(f"while writing decisions: {str(error) or type(error).__name__}") from error
 
     async def listen(self, on_wake: Callable[[str], None]) -> None:
         """Pass on wake hints for ever; reconnects by itself."""

@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 from taskfleet_api.live import LiveStore
 from taskfleet_core import wire
 from taskfleet_core.errors import StoreUnavailableError
+from taskfleet_core.scaling import Observation, ScalingSpec, build_report, decide
 from taskfleet_core.states import TaskState
 
 
@@ -37,6 +38,14 @@ async def raw(valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
     client = redis.asyncio.Redis.from_url(valkey.url, decode_responses=True)
     yield client
     await client.aclose()
+
+
+async def test_last_decision_about_a_queue_is_read(live: LiveStore, raw: redis.asyncio.Redis) -> None:
+    decision = decide(Observation(at=0.0, ready=1, unacknowledged=0, replicas=0), ScalingSpec(), None)
+    report = build_report(decision, at=5.0, acting=True)
+    await raw.hset(wire.DECISIONS_KEY, mapping={"q": json.dumps(report), "old": "{}", "broken": "{"})
+    assert await live.fetch_decision("q") == report
+    assert [await live.fetch_decision(queue) for queue in ("old", "broken", "nobody")] == [None, None, None]
 
 
 async def test_states_are_fetched_for_those_that_have_one(live: LiveStore, raw: redis.asyncio.Redis) -> None:

@@ -21,6 +21,7 @@ OPERATIONS = {
     "listQueues": "GET /api/v1/queues",
     "getQueue": "GET /api/v1/queues/{name}",
     "listQueueTasks": "GET /api/v1/queues/{name}/tasks",
+    "explainScaling": "GET /api/v1/queues/{name}/scaling",
     "redriveDead": "POST /api/v1/queues/{name}/dead:redrive",
     "purgeDead": "POST /api/v1/queues/{name}/dead:purge",
     "listSchedules": "GET /api/v1/schedules",

@@ -185,3 +185,10 @@ async def test_behind_a_path_prefix_locations_name_it(running: RunningApp) -> No
         assert answer.headers["location"].startswith("/taskfleet/api/v1/tasks/")
         assert (await running.client.get(answer.headers["location"])).status_code == 200
     assert (await running.client.get("/openapi.json")).json()["servers"] == [{"url": "/taskfleet"}]
+
+
+async def test_reasons_of_scaling_need_the_store_and_a_known_queue(running: RunningApp) -> None:
+    assert (await running.client.get("/api/v1/queues/nobody/scaling")).status_code == 404
+    answer = await running.client.get("/api/v1/queues/jobs/scaling")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"

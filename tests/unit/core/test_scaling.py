@@ -1,5 +1,6 @@
 """The scaling rule as a pure function: tables for single decisions, properties over generated histories."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -8,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskfleet_core.scaling import Cause, Decision, Memory, Observation, Pace, ScalingSpec, decide
+from taskfleet_core.scaling import (
+    Cause,
+    Decision,
+    Memory,
+    Observation,
+    Pace,
+    ScalingSpec,
+    build_report,
+    decide,
+    describe_report,
+)
 
 SPEC = ScalingSpec(max_replicas=20, slots_per_replica=4, idle_seconds=60)
 
@@ -390,3 +401,27 @@ def test_no_worker_stays_on_an_empty_queue_past_idle_seconds(
         if pool.ready or pool.running:
             last_task = pool.at
         assert pool.at <= last_task + idle_seconds + 2
+
+
+def test_report_tells_the_way_to_the_decision() -> None:
+    seen = see(ready=95, unacknowledged=8, busy_slots=8, replicas=2, ready_replicas=2, startup_seconds=4.0)
+    decision = decide(seen, SPEC, None)
+    steps = describe_report(build_report(decision, at=1.0, acting=False))
+    assert steps[0].startswith("a task runs 2 s on average, 0 arrive each second, a worker takes 4 s to start")
+    assert [step.split(":")[0] for step in steps[1:4]] == ["load", "backlog", "safety"]
+    assert f"{decision.replicas} workers: {decision.reason}" in steps
+    assert steps[-1] == "reported only: nothing is changed"
+
+
+def test_report_of_what_no_term_decided_is_its_reason() -> None:
+    for seen, spec in ((see(ready=None, replicas=1), SPEC), (see(ready=9), replace(SPEC, pinned_replicas=1))):
+        decision = decide(seen, spec, None)
+        assert describe_report(build_report(decision, at=1.0, acting=True)) == [f"1 worker: {decision.reason}"]
+
+
+@given(histories(), specs)
+def test_every_decision_can_be_told_as_json(history: list[Observation], spec: ScalingSpec) -> None:
+    memory = replay(history[:-1], spec)
+    report = build_report(decide(history[-1], spec, memory), at=1.0, acting=True)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert all(describe_report(report))

@@ -18,6 +18,7 @@ from taskfleet_api.live.stream import EventStream, StreamEntry
 from taskfleet_api.live.subscriptions import Subscription
 from taskfleet_core import wire
 from taskfleet_core.events import Heartbeat, QueueRegistration, TaskEvent
+from taskfleet_core.scaling import DecisionReport
 
 __all__ = ["LiveState", "LiveStore", "StreamEntry"]
 
@@ -189,6 +190,13 @@ class LiveStore:
             pipe.hdel(wire.REGISTRY_KEY, queue)
             pipe.zadd(wire.REMOVED_QUEUES_KEY, {queue: time.time()})
             await pipe.execute()
+
+    async def fetch_decision(self, queue: str) -> DecisionReport | None:
+        """Fetch the last decision about the queue's workers; None before the first one."""
+        async with self._limit("fetching a scaling decision"):
+            report = parse_json(await self._client.hget(wire.DECISIONS_KEY, queue))
+        known = isinstance(report, dict) and DecisionReport.__required_keys__ <= report.keys()
+        return cast(DecisionReport, report) if known else None
 
     async def fetch_catalog(self, queue: str) -> dict[str, Any]:
         """Fetch task name -> JSON schema of its parameters, as the queue's workers announced them."""

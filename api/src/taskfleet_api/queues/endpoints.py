@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Path, Query
 
-from taskfleet_api.queues.schemas import PurgeAnswer, QueueList, QueueModel, RedriveAnswer, TaskNameList
+from taskfleet_api.queues.schemas import PurgeAnswer, QueueList, QueueModel, RedriveAnswer, ScalingModel, TaskNameList
 from taskfleet_api.requests import Json, ServicesOf, problem_responses
 
 __all__ = ["router"]
@@ -53,6 +53,18 @@ async def list_queue_tasks(name: QueueName, services: ServicesOf) -> Json:
         for task, schema in sorted(catalog.items())
     ]
     return Json(msgspec.json.encode({"items": items}))
+
+
+@router.get(
+    "/{name}/scaling",
+    operation_id="explainScaling",
+    summary="Explain the number of workers",
+    response_class=Json,
+    responses={200: {"model": ScalingModel}, **problem_responses(404, 422, 503)},
+)
+async def explain_scaling(name: QueueName, services: ServicesOf) -> Json:
+    """The last decision about the queue's workers: its terms, and the way to it in sentences."""
+    return Json(msgspec.json.encode(await services.queues.explain(name)))
 
 
 @router.post(

@@ -1,10 +1,11 @@
 """The shapes of queues over HTTP."""
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["PurgeAnswer", "QueueList", "QueueModel", "RedriveAnswer", "TaskNameList", "TaskNameModel"]
+__all__ = ["PurgeAnswer", "QueueList", "QueueModel", "RedriveAnswer", "ScalingModel", "TaskNameList", "TaskNameModel"]
 
 
 class Answer(BaseModel):
@@ -51,6 +52,25 @@ class TaskNameList(Answer):
     """The tasks of a queue; empty until its first workers announced theirs."""
 
     items: list[TaskNameModel]
+
+
+class DecisionModel(Answer):
+    """How many workers a queue shall have, and why."""
+
+    decided_at: datetime = Field(description="A quiet queue is decided about when something changes.")
+    replicas: int
+    cause: str = Field(description="Stable name of what ruled the decision.")
+    reason: str = Field(description="The decision in one sentence.")
+    acting: bool = Field(description="False: reported only (DryRun, External, paused).")
+    terms: dict[str, float | None] = Field(description="The numbers of the rule, in task slots unless named otherwise.")
+
+
+class ScalingModel(Answer):
+    """Why a queue has as many workers as it has."""
+
+    queue: str
+    decision: DecisionModel | None = Field(description="null: nothing has been decided about this queue yet.")
+    steps: list[str] = Field(description="The way to the decision in sentences, the outcome last.")
 
 
 class RedriveAnswer(Answer):

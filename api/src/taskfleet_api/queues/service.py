@@ -1,14 +1,17 @@
 """What can be said of queues and done with their dead letters, independent of HTTP."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from taskfleet_api.access import get_caller
 from taskfleet_api.background import Background, KnownQueue, QueueStatus
+from taskfleet_api.live import LiveStore
 from taskfleet_api.records import Records
 from taskfleet_api.tasks.model import UnknownQueueError
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_core.errors import UnavailableError
+from taskfleet_core.scaling import describe_report
 
 __all__ = ["Queues"]
 
@@ -19,12 +22,13 @@ Counts = Mapping[str, Mapping[str, int]]
 class Queues:
     """Queues as the directory, the broker, the workers and the records see them."""
 
-    def __init__(self, *, records: Records, background: Background, tasks: Tasks) -> None:
+    def __init__(self, *, records: Records, background: Background, tasks: Tasks, live: LiveStore) -> None:
         self._records = records
         self._background = background
         self._directory = background.directory
         self._monitor = background.monitor
         self._tasks = tasks
+        self._live = live
 
     async def get(self, name: str) -> KnownQueue:
         """The queue. Raises NotFoundError."""
@@ -45,6 +49,22 @@ class Queues:
         await get_caller().prepare(self._directory.names())
         known = [self._directory.get(name) for name in get_caller().select(self._directory.names())]
         return [self._build_document(queue, counts) for queue in known if queue is not None]
+
+    async def explain(self, name: str) -> dict[str, Any]:
+        """The last decision about its workers, with its steps. Raises NotFoundError, StoreUnavailableError."""
+        await self.get(name)
+        report = await self._live.fetch_decision(name)
+        if report is None:
+            return {"queue": name, "decision": None, "steps": []}
+        decision = {
+            "decided_at": datetime.fromtimestamp(report["at"], UTC).isoformat(),
+            "replicas": report["replicas"],
+            "cause": report["cause"],
+            "reason": report["reason"],
+            "acting": report["acting"],
+            "terms": report["terms"],
+        }
+        return {"queue": name, "decision": decision, "steps": describe_report(report)}
 
     async def redrive(self, name: str, limit: int) -> tuple[int, bool]:
         """Start up to `limit` dead tasks again; how many, and whether there are more. Raises NotFoundError."""

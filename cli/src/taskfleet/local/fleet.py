@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -24,6 +24,7 @@ from taskfleet.local.valkey import EmbeddedValkey
 from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError, TaskfleetError, UnavailableError
 from taskfleet_core.events import Heartbeat
+from taskfleet_core.scaling import Decision, build_report
 from taskfleet_core.schedules import apply_schedules
 from taskfleet_core.statistics import open_statistics, sum_statistics
 
@@ -195,6 +196,18 @@ class Fleet:
             controller.apply(decisions[name])
             if controller.leaving and not controller.pool.workers:
                 del self.controllers[name]
+        await self._report(decisions)
+
+    async def _report(self, decisions: Mapping[str, Decision]) -> None:
+        """Best effort: scaling waits for no reader of its reasons."""
+        reports = {
+            queue: build_report(decision, at=time.time(), acting=self.controllers[name].scales)
+            for name, decision in decisions.items()
+            if name in self.controllers
+            for queue in self.controllers[name].queue.queue_weights
+        }
+        with contextlib.suppress(UnavailableError):
+            await self._store.write_decisions(reports)
 
     async def _fetch_beats(self) -> dict[str, Heartbeat] | None:
         try:

@@ -6,7 +6,7 @@ Small on purpose: the API's own adapter would bring the database with it into a 
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from taskfleet_core import wire
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import Heartbeat, QueueRegistration
+from taskfleet_core.scaling import DecisionReport
 
 __all__ = ["LocalStore"]
 
@@ -64,6 +65,13 @@ class LocalStore:
                     pipe.zrem(wire.REMOVED_QUEUES_KEY, *rows)
                     await pipe.execute()
 
+    async def write_decisions(self, reports: Mapping[str, DecisionReport]) -> None:
+        """Leave the last decisions, by queue, for who asks why."""
+        with _guarded("writing decisions"):
+            if reports:
+                texts: Any = {queue: json.dumps(report) for queue, report in reports.items()}
+                await self._redis.hset(wire.DECISIONS_KEY, mapping=texts)
+
     async def remove_others(self, names: Iterable[str]) -> None:
         """Take all other queues out of the registry, and say so: an empty registry alone tells the API nothing."""
         with _guarded("tidying the registry"):
@@ -71,6 +79,7 @@ class LocalStore:
             if gone:
                 async with self._redis.pipeline(transaction=True) as pipe:
                     pipe.hdel(wire.REGISTRY_KEY, *gone)
+                    pipe.hdel(wire.DECISIONS_KEY, *gone)
                     pipe.zadd(wire.REMOVED_QUEUES_KEY, dict.fromkeys(gone, time.time()))
                     await pipe.execute()
 

@@ -4,6 +4,19 @@
 """
 
 from taskfleet_core.scaling.model import Cause, Decision, Memory, Observation, Pace, ScalingSpec, Terms
+from taskfleet_core.scaling.reports import DecisionReport, build_report, describe_report
 from taskfleet_core.scaling.rule import decide
 
-__all__ = ["Cause", "Decision", "Memory", "Observation", "Pace", "ScalingSpec", "Terms", "decide"]
+__all__ = [
+    "Cause",
+    "Decision",
+    "DecisionReport",
+    "Memory",
+    "Observation",
+    "Pace",
+    "ScalingSpec",
+    "Terms",
+    "build_report",
+    "decide",
+    "describe_report",
+]
