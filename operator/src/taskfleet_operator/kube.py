@@ -44,6 +44,9 @@ TIMEOUT_SECONDS = 10.0
 # An open watch says at least a bookmark each minute: one that is silent for longer has lost its connection.
 WATCH_SILENCE_SECONDS = 90.0
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA_CHANGES = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+# Of these nothing but the metadata is listed and watched: half a megabyte of worker code in each namespace is known.
+METADATA_KINDS = frozenset({"ConfigMap"})
 UNFIT = ("failed to create typed patch object", "failed to convert new object")
 LEASE_PREFIX = "/apis/coordination.k8s.io/"
 
@@ -107,8 +110,9 @@ class Kube:
         return [item["metadata"] for item in answer.get("items") or ()]
 
     async def list_page(self, kind: str, namespace: str | None, label_selector: str) -> tuple[list[Manifest], str]:
-        """All labelled objects and the version from which a watch can go on."""
-        answer = await self._call("GET", build_path(kind, namespace), {"labelSelector": label_selector})
+        """All labelled objects and the version from which a watch can go on. Of METADATA_KINDS the metadata alone."""
+        accept = METADATA_ONLY if kind in METADATA_KINDS else "application/json"
+        answer = await self._call("GET", build_path(kind, namespace), {"labelSelector": label_selector}, accept=accept)
         return answer.get("items") or [], answer["metadata"]["resourceVersion"]
 
     async def watch(
@@ -123,7 +127,9 @@ class Kube:
             "allowWatchBookmarks": "true",
         }
         path = build_path(kind, namespace)
-        response = await self._send("GET", path, query, None, "application/json", seconds + self._timeout_seconds)
+        accept = METADATA_CHANGES if kind in METADATA_KINDS else "application/json"
+        timeout_seconds = seconds + self._timeout_seconds
+        response = await self._send("GET", path, query, None, "application/json", timeout_seconds, accept)
         try:
             if response.status >= 400:
                 raise _map_error("GET", path, response.status, await response.read())

@@ -26,7 +26,7 @@ from taskfleet_operator.events import EventSender
 from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.indexing import Entry, QueueIndex, get_key
 from taskfleet_operator.kube import Kube
-from taskfleet_operator.names import QUEUE_LABEL, ConditionType, Reason
+from taskfleet_operator.names import ConditionType, Reason
 from taskfleet_operator.observed import Credentials, EventToSend, Observed, PodFacts
 from taskfleet_operator.observing import build_pod_facts, explain_invalid, explain_problem
 from taskfleet_operator.planning import build_plan, is_acting
@@ -34,11 +34,12 @@ from taskfleet_operator.polling import Poller
 from taskfleet_operator.samples import Sample, build_samples
 from taskfleet_operator.settings import OperatorSettings
 from taskfleet_operator.topology_keeping import QueueState, TopologyKeeper
-from taskfleet_operator.watching import Watcher, find_owner_key
+from taskfleet_operator.watching import Watcher
 
 __all__ = ["CHILD_KINDS", "Reconciler", "get_key"]
 
 CHILD_KINDS = ("Deployment", "Pod", "ServiceAccount", "Secret", "PodDisruptionBudget", "ConfigMap")
+OWNER_SECONDS = 5.0
 SCALE_ONLY_BROKER = "secret"  # a name that no broker in the API's settings has
 
 _log = structlog.get_logger()
@@ -55,6 +56,7 @@ class _State:
     observed: Observed | None = None
     decision: Decision | None = None
     causes: dict[str, int] = field(default_factory=dict)
+    ownerless_since: float | None = None  # monotonic: uses the ConfigMap of the worker package without owning it
 
 
 @dataclass
@@ -185,8 +187,7 @@ class Reconciler:
         plan = build_plan(observed, self.injection.name, datetime.now(UTC), time.monotonic(), self.fleet.limit)
         if plan.decision is None:
             self.fleet.hold(observed)
-        if plan.apply:
-            await self._ensure_injection(entry.queue)
+        again = await self._ensure_injection(entry.queue, state) if plan.apply else None
         if not self.may_write():
             return None
         state.fenced |= set(plan.fence)  # also when a later step fails: a fence that was set has to be lifted again
@@ -198,7 +199,7 @@ class Reconciler:
             state.causes[plan.decision.cause] = state.causes.get(plan.decision.cause, 0) + 1
         state.fenced = ((state.fenced - set(plan.unfence)) | set(plan.fence)) & present
         self.reconciled += 1
-        return plan.requeue_after_seconds
+        return min((pause for pause in (plan.requeue_after_seconds, again) if pause is not None), default=None)
 
     # -- brokers ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ class Reconciler:
             self._release(before, names)
         if access is not None and self.index.find_older(entry.key) is None:
             for spec in build_queue_specs(entry.queue):
-                self.keeper.want(access, spec)
+                self.keeper.want(access, spec, entry.queue.metadata.namespace)
 
     def _release(self, access: BrokerAccess | None, names: Iterable[str]) -> None:
         for name in names if access is not None else ():
@@ -263,17 +264,12 @@ class Reconciler:
         )
 
     def _get_pods(self, queue: TaskQueue) -> tuple[PodFacts, ...]:
-        namespace, name = queue.metadata.namespace, queue.name
-        return tuple(
-            build_pod_facts(pod)
-            for pod in self.watchers["Pod"].values()
-            if pod["metadata"]["namespace"] == namespace and pod["metadata"]["labels"].get(QUEUE_LABEL) == name
-        )
+        key = f"{queue.metadata.namespace}/{queue.name}"
+        return tuple(build_pod_facts(pod) for pod in self.watchers["Pod"].find_owned(key))
 
     def _count_pods(self, key: str) -> int:
         """Pods of a TaskQueue that is gone."""
-        pods = [pod for pod in self.watchers["Pod"].values() if find_owner_key(pod) == key]
-        return sum(not build_pod_facts(pod).has_ended for pod in pods)
+        return sum(not build_pod_facts(pod).has_ended for pod in self.watchers["Pod"].find_owned(key))
 
     def _select_beats(
         self, queue: TaskQueue, beats: tuple[Heartbeat, ...] | None, pods: tuple[PodFacts, ...]
@@ -295,19 +291,28 @@ class Reconciler:
 
     # -- writes beside the plan ------------------------------------------------------------------------------------
 
-    async def _ensure_injection(self, queue: TaskQueue) -> None:
+    async def _ensure_injection(self, queue: TaskQueue, state: _State) -> float | None:
+        """Have the ConfigMap, owned by the TaskQueue too; where that is still to do, after how many seconds."""
         if self._is_injection_owner(queue):
-            return
+            return None
         # One at a time: at the start all workers would send the same thousand owners, and each such write is dear.
         async with self._injecting:
             if self._is_injection_owner(queue):
-                return
-            namespace = queue.metadata.namespace
-            # All TaskQueues of the namespace at once: no second write, and none takes another's reference away.
+                return None
+            namespace, now = queue.metadata.namespace, time.monotonic()
+            if self.watchers["ConfigMap"].get(namespace, self.injection.name) is not None:
+                # It can be used already. Those who come one after the other become owners in one write.
+                state.ownerless_since = state.ownerless_since or now
+                remaining = state.ownerless_since + OWNER_SECONDS - now
+                if remaining > 0:
+                    return remaining
+            # All TaskQueues of the namespace at once: none takes another's reference away.
             users = [entry.queue for entry in self.index.iterate_valid() if entry.queue is not None]
             users = sorted((user for user in users if user.metadata.namespace == namespace), key=lambda user: user.name)
-            manifest = self.injection.build(namespace, [build_owner(user) for user in users])
-            self.watchers["ConfigMap"].put(await self.kube.apply(manifest))
+            answer = await self.kube.apply(self.injection.build(namespace, [build_owner(user) for user in users]))
+            self.watchers["ConfigMap"].put({"metadata": answer["metadata"]})
+            state.ownerless_since = None
+        return None
 
     def _is_injection_owner(self, queue: TaskQueue) -> bool:
         present = self.watchers["ConfigMap"].get(queue.metadata.namespace, self.injection.name)

@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice, zip_longest
 
 import structlog
 
@@ -23,6 +25,7 @@ __all__ = ["QueueState", "TopologyKeeper"]
 DRIFT_SECONDS = 60.0
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
 GATHER_SECONDS = 0.05  # TaskQueues that are applied together are declared together
+MAX_BATCH = 200  # what comes meanwhile waits for as many at most
 # A queue that the broker did not know is declared again once in this time, whatever the poller says meanwhile.
 REPEAT_SECONDS = 3.0
 # A broker tells figures of a new queue with a delay: about a second, five with RabbitMQ's default intervals.
@@ -52,6 +55,7 @@ class _Lane:
 
     topology: Topology
     wanted: dict[str, QueueSpec] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
     states: dict[str, QueueState] = field(default_factory=dict)
     due: set[str] = field(default_factory=set)
     done_at: dict[str, float] = field(default_factory=dict)
@@ -87,14 +91,16 @@ class TopologyKeeper:
             since=max(state.since for state in states),
         )
 
-    def want(self, broker: BrokerAccess, spec: QueueSpec) -> None:
-        """Have a queue at a broker; nothing happens when it was wanted like this before."""
+    def want(self, broker: BrokerAccess, spec: QueueSpec, group: str = "") -> None:
+        """Have a queue at a broker; nothing happens when it was wanted like this before. Groups (namespaces) of queues
+        take turns."""
         lane = self._lanes.get(broker)
         if lane is None:
             lane = self._lanes[broker] = _Lane(open_topology(broker.url, broker.management_url))
             lane.task = asyncio.create_task(self._follow(broker, lane), name="topology")
         if lane.wanted.get(spec.name) != spec:
             lane.wanted[spec.name] = spec
+            lane.groups[spec.name] = group
             lane.due.add(spec.name)
             self._wake(lane)
 
@@ -103,7 +109,7 @@ class TopologyKeeper:
         lane = self._lanes.get(broker)
         if lane is None:
             return
-        for table in (lane.wanted, lane.states, lane.done_at):
+        for table in (lane.wanted, lane.groups, lane.states, lane.done_at):
             table.pop(queue, None)
         lane.due.discard(queue)
         if not lane.wanted:
@@ -172,12 +178,12 @@ class TopologyKeeper:
         now = time.monotonic()
         if lane.failures or now - lane.checked_at >= self._drift_seconds:
             lane.due.update(lane.wanted)
-        due = [lane.wanted[name] for name in lane.wanted if name in lane.due]
+        if lane.due >= lane.wanted.keys():
+            lane.checked_at = now
+        due = _take_turns(lane)
         if not due:
             return
-        if len(due) == len(lane.wanted):
-            lane.checked_at = now
-        lane.due.clear()
+        lane.due.difference_update(spec.name for spec in due)
         try:
             outcomes = await lane.topology.ensure_queues(
                 due, lambda spec, outcome: self._settle(broker, lane, spec, outcome)
@@ -223,3 +229,16 @@ class TopologyKeeper:
         if lane.states.get(name) != state:
             lane.states[name] = state
             self._on_change(broker, name)
+
+
+def _take_turns(lane: _Lane) -> list[QueueSpec]:
+    """The next queues to look at: all that stood before, which one look finds as they should be; of new ones a number,
+    one of each group, then the next of each, so that none waits for all of another's."""
+    groups: defaultdict[str, list[QueueSpec]] = defaultdict(list)
+    stood: list[QueueSpec] = []
+    for name, spec in lane.wanted.items():
+        if name in lane.due:
+            known = lane.states.get(name)
+            (stood if known is not None and known.is_ready else groups[lane.groups[name]]).append(spec)
+    turns = (spec for turn in zip_longest(*groups.values()) for spec in turn if spec is not None)
+    return [*stood, *islice(turns, MAX_BATCH)]

@@ -1,6 +1,7 @@
 """Keeps a copy of the labelled children of one kind by list and watch; the label is applied by the API server."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,7 @@ class Watcher:
         self._on_change = on_change
         self._selector, self._is_optional = selector, is_optional
         self._objects: dict[tuple[str, str], Manifest] = {}
+        self._owned: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)  # by the key of the TaskQueue
         self._gone: dict[tuple[str, str], int] = {}  # versions of deletions seen since the last list
         self.synced = asyncio.Event()
 
@@ -55,9 +57,9 @@ class Watcher:
         """One object, or None."""
         return self._objects.get((namespace, name))
 
-    def values(self) -> list[Manifest]:
-        """All objects."""
-        return list(self._objects.values())
+    def find_owned(self, key: str) -> list[Manifest]:
+        """The objects that belong to a TaskQueue, in the order of their names."""
+        return [self._objects[place] for place in sorted(self._owned.get(key, ()))]
 
     def put(self, manifest: Manifest) -> None:
         """Take over what a write answered, so that the next look sees it before the watch brings it. The watch may
@@ -66,7 +68,7 @@ class Watcher:
         present = self._objects.get(key)
         known = max(_order(present) if present else 0, self._gone.get(key, 0))
         if _order(manifest) > known:
-            self._objects[key] = manifest
+            self._keep(key, manifest)
 
     async def run(self) -> None:
         """List, then watch, for ever."""
@@ -88,17 +90,16 @@ class Watcher:
     def _do_without(self, error: TaskfleetError) -> None:
         """Objects of a kind that is gone are gone; those that may not be listed any more stay as they were."""
         if isinstance(error, NotFoundError):
-            before, self._objects = self._objects, {}
+            before = self._replace({})
             for item in before.values():
                 self._on_change(item)
         self.synced.set()
 
     async def _resync(self) -> str:
         items, version = await self._kube.list_page(self._kind, self._namespace, self._selector)
-        before = self._objects
         self._gone.clear()
         # Items of a list carry no kind.
-        self._objects = {self._key(item): {**item, "kind": self._kind} for item in items}
+        before = self._replace({self._key(item): {**item, "kind": self._kind} for item in items})
         for key, item in [*self._objects.items(), *before.items()]:
             old = before.get(key)
             same = old and key in self._objects and old["metadata"].get("resourceVersion") == _version(item)
@@ -116,12 +117,35 @@ class Watcher:
             if change == "BOOKMARK":
                 continue
             if change == "DELETED":
-                self._objects.pop(self._key(item), None)
+                self._drop(self._key(item))
                 self._gone[self._key(item)] = _order(item)
             else:
-                self._objects[self._key(item)] = item
+                self._keep(self._key(item), item)
             self._on_change(item)
         return version
+
+    def _keep(self, place: tuple[str, str], item: Manifest) -> None:
+        self._drop(place)
+        self._objects[place] = item
+        owner = find_owner_key(item)
+        if owner is not None:
+            self._owned[owner].add(place)
+
+    def _drop(self, place: tuple[str, str]) -> None:
+        item = self._objects.pop(place, None)
+        owner = find_owner_key(item) if item is not None else None
+        if owner is not None:
+            self._owned[owner].discard(place)
+            if not self._owned[owner]:
+                del self._owned[owner]
+
+    def _replace(self, objects: dict[tuple[str, str], Manifest]) -> dict[tuple[str, str], Manifest]:
+        """Keep these and no others; returns what was kept before."""
+        before, self._objects = self._objects, {}
+        self._owned.clear()
+        for place, item in objects.items():
+            self._keep(place, item)
+        return before
 
     @staticmethod
     def _key(item: Manifest) -> tuple[str, str]:

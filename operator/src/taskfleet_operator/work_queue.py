@@ -1,4 +1,7 @@
-"""A de-duplicating work queue: one worker per key, many keys at once, per-key back-off. Knows nothing of Kubernetes."""
+"""A de-duplicating work queue: one worker per key, many keys at once, per-key back-off. Knows nothing of Kubernetes.
+
+Keys are `group/name`; groups (namespaces) take turns, so that one with a thousand keys delays another's by one.
+"""
 
 import asyncio
 import random
@@ -24,7 +27,8 @@ class WorkQueue:
     def __init__(self, handle: Callable[[str], Awaitable[float | None]], workers: int) -> None:
         self._handle = handle
         self._workers = workers
-        self._ready: deque[str] = deque()
+        self._ready: dict[str, deque[str]] = {}  # group -> keys that wait; never empty
+        self._turns: deque[str] = deque()  # the groups that have keys waiting, next one first
         self._waiting: set[str] = set()
         self._running: set[str] = set()
         self._again: set[str] = set()
@@ -36,7 +40,7 @@ class WorkQueue:
     @property
     def depth(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._ready)
+        return len(self._waiting)
 
     def add(self, key: str) -> None:
         """Have a key handled as soon as possible."""
@@ -45,7 +49,7 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.append(key)
+            self._put(key)
             self._wake.release()
 
     def add_later(self, key: str, seconds: float) -> None:
@@ -72,6 +76,24 @@ class WorkQueue:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _put(self, key: str) -> None:
+        group = key.partition("/")[0]
+        if group not in self._ready:
+            self._ready[group] = deque()
+            self._turns.append(group)
+        self._ready[group].append(key)
+
+    def _take(self) -> str:
+        """The oldest key of the group whose turn it is."""
+        group = self._turns.popleft()
+        keys = self._ready[group]
+        key = keys.popleft()
+        if keys:
+            self._turns.append(group)
+        else:
+            del self._ready[group]
+        return key
+
     def _on_timer(self, key: str) -> None:
         self._timers.pop(key, None)
         self.add(key)
@@ -84,7 +106,7 @@ class WorkQueue:
     async def _work(self) -> None:
         while True:
             await self._wake.acquire()
-            key = self._ready.popleft()
+            key = self._take()
             self._waiting.discard(key)
             self._running.add(key)
             try:

@@ -99,6 +99,18 @@ async def test_many_new_queues_hold_nobody_up_and_all_come(rabbitmq310: RabbitMQ
         await wait_ready(keeping, access, name)
 
 
+async def test_namespaces_take_turns_with_new_queues(rabbitmq43: RabbitMQ, keeping: Keeping) -> None:
+    """A queue of a small namespace that comes last is there long before all of a crowded one."""
+    access, crowd, late = build_access(rabbitmq43), [make_name() for _ in range(150)], make_name()
+    for name in crowd:
+        keeping.keeper.want(access, QueueSpec(name, dead_letter=False), "crowd")
+    keeping.keeper.want(access, QueueSpec(late, dead_letter=False), "small")
+    await wait_ready(keeping, access, late)
+    assert sum(keeping.keeper.get(access, name).is_ready for name in crowd) < 50
+    for name in crowd:
+        await wait_ready(keeping, access, name)
+
+
 async def test_a_queue_that_the_poller_misses_is_declared_again(rabbitmq43: RabbitMQ, keeping: Keeping) -> None:
     access, name = build_access(rabbitmq43), make_name()
     keeping.keeper.want(access, QueueSpec(name))

@@ -108,3 +108,21 @@ async def test_a_kind_that_nobody_installed_is_not_waited_for():
         await asyncio.gather(task, return_exceptions=True)
         assert (watcher.get("n", "a") is None) == gone
     assert [item["metadata"]["name"] for item in heard] == ["a"]  # what is gone is told
+
+
+async def test_the_objects_of_a_task_queue_are_found_without_a_walk_over_all():
+    def owned(name, version, queue, **metadata):
+        return build_object(version, name, labels={"taskfleet.dev/queue": queue}, **metadata)
+
+    changes = [
+        ("ADDED", owned("c", 11, "a")),
+        ("MODIFIED", owned("b", 12, "other")),
+        ("ADDED", owned("d", 13, "a")),
+        ("DELETED", owned("d", 14, "a")),
+    ]
+    watcher = await watch([owned("a", 5, "a"), owned("b", 5, "a"), build_object(5, "nobodys")], changes)
+    assert [item["metadata"]["name"] for item in watcher.find_owned("n/a")] == ["a", "c"]
+    assert [item["metadata"]["name"] for item in watcher.find_owned("n/other")] == ["b"]
+    watcher.put(owned("e", 20, "other"))
+    assert [item["metadata"]["name"] for item in watcher.find_owned("n/other")] == ["b", "e"]
+    assert watcher.find_owned("n/none") == []

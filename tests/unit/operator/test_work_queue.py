@@ -55,6 +55,23 @@ async def test_waiting_key_is_handled_once(queue, handler):
     await eventually(lambda: handler.started.count("d") == 1 and not handler.running)
 
 
+async def test_namespaces_take_turns(queue, handler):
+    """One with hundreds of keys delays another's one by no more than what is being handled."""
+    handler.release.clear()
+    for number in range(300):
+        queue.add(f"crowd/{number}")
+    await eventually(lambda: handler.most == 3)
+    for key in ("small/a", "small/b", "tiny/a"):
+        queue.add(key)
+    handler.release.set()
+    await eventually(lambda: not queue.depth and not handler.running)
+    assert handler.started.index("small/a") < 8
+    assert handler.started.index("tiny/a") < 8
+    assert handler.started.index("small/b") < 11
+    crowd = [key for key in handler.started if key.startswith("crowd/")]
+    assert crowd == [f"crowd/{number}" for number in range(300)]
+
+
 async def test_key_added_while_it_runs_runs_once_more(queue, handler):
     handler.release.clear()
     queue.add("a")
