@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.brokers import BrokerAccess
+from taskfleet_operator.names import get_shard
 from taskfleet_operator.observing import parse_queue, parse_time
 
 __all__ = ["Entry", "Manifest", "QueueIndex", "get_key"]
@@ -37,6 +38,11 @@ class Entry:
     places: tuple[Place, ...] = ()  # one for each of its queues
 
     @property
+    def shard(self) -> str:
+        """Which operator serves it."""
+        return get_shard(self.raw["metadata"])
+
+    @property
     def seniority(self) -> tuple[datetime, str, str]:
         """Of two on one queue the smaller one keeps it."""
         return self.created, self.raw["metadata"].get("uid") or "", self.key
@@ -44,8 +50,12 @@ class Entry:
 
 @dataclass
 class QueueIndex:
-    """See the module. `revision` grows with every change that others may care about."""
+    """See the module. `revision` grows with every change that others may care about.
 
+    TaskQueues of other shards than `shard` are known, so that two on one queue are found; their queues are not read.
+    """
+
+    shard: str = ""
     entries: dict[str, Entry] = field(default_factory=dict)
     revision: int = 0
     _places: defaultdict[Place, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -99,10 +109,16 @@ class QueueIndex:
             for place in places:
                 self._places[place].add(key)
                 self._names[place[1]].add(key)
-                self._polled[access][place[1]].add(key)
+                if entry.shard == self.shard:
+                    self._polled[access][place[1]].add(key)
             touched |= self.find_at(places)
         self.revision += 1
         return touched - {key}
+
+    def is_ours(self, key: str) -> bool:
+        """Whether a known TaskQueue is of this operator's shard."""
+        entry = self.entries.get(key)
+        return entry is not None and entry.shard == self.shard
 
     def find_older(self, key: str) -> str | None:
         """The TaskQueue that keeps a queue that this one wants too, or None."""
@@ -163,7 +179,7 @@ def _build_entry(key: str, raw: Manifest) -> Entry:
 
 def _get_target(entry: Entry) -> tuple[object, ...] | None:
     """What decides which queue at which broker is meant, as far as the spec tells."""
-    return (tuple(entry.queue.queue_weights), entry.queue.spec.broker) if entry.queue else None
+    return (tuple(entry.queue.queue_weights), entry.queue.spec.broker, entry.shard) if entry.queue else None
 
 
 def _without_status(raw: Manifest) -> Manifest:

@@ -22,9 +22,11 @@ from taskfleet_operator.events import EventSender
 from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.fleet_keeping import keep_policies, read_policy, seed_fleet
 from taskfleet_operator.handlers import build_registry, build_settings, sweep_deleted, wait_for_crd
+from taskfleet_operator.indexing import QueueIndex, get_key
 from taskfleet_operator.kube import Kube, open_kube
 from taskfleet_operator.lease import Lease
 from taskfleet_operator.metrics import OperatorCollector
+from taskfleet_operator.names import get_shard
 from taskfleet_operator.polling import Poller
 from taskfleet_operator.probes import ProbeServer
 from taskfleet_operator.reconciling import CHILD_KINDS, Reconciler
@@ -52,7 +54,7 @@ class Operator:
         self._lease = Lease(
             kube,
             namespace=settings.lease_namespace,
-            name=settings.lease_name,
+            name=settings.lease_name_of_shard,
             identity=settings.identity,
             duration_seconds=settings.lease_seconds,
             renew_seconds=settings.lease_seconds / 5,
@@ -84,6 +86,7 @@ class Operator:
             may_write=lambda: self._lease.is_leader,
             enqueue=lambda key: self.work.add(key),
             fleet=self._fleet,
+            index=QueueIndex(settings.shard),
         )
         self.work = WorkQueue(self.reconciler.reconcile, settings.reconcile_workers)
         self._ready_at = time.monotonic()
@@ -126,7 +129,8 @@ class Operator:
             for watcher in watchers.values():
                 await _first(stop.wait(), watcher.synced.wait(), asyncio.shield(lost))
             if listed.done() and not listed.cancelled():
-                seed_fleet(self._fleet, listed.result(), self._watchers["Deployment"])
+                ours = [item for item in listed.result() if get_shard(item) == self._settings.shard]
+                seed_fleet(self._fleet, ours, self._watchers["Deployment"])
             await self.work.start()
             loops += [
                 asyncio.create_task(self._watch_task_queues(stop), name="kopf"),
@@ -176,11 +180,16 @@ class Operator:
             self.work.add(key)
 
     def _on_policy(self, policy: dict[str, Any]) -> None:
-        read_policy(self._fleet, self._policies, policy)
+        if get_shard(policy["metadata"]) == self._settings.shard:
+            read_policy(self._fleet, self._policies, policy)
+        else:
+            self._fleet.remove_policy(get_key(policy))  # another shard's, which counts its own TaskQueues
 
     def _on_numbers(self, broker: BrokerAccess | None, queues: set[str]) -> None:
-        for key in self.reconciler.index.find_keys(broker, queues):
-            self.work.add(key)
+        index = self.reconciler.index
+        for key in index.find_keys(broker, queues):
+            if index.is_ours(key):
+                self.work.add(key)
 
     def _on_topology(self, broker: BrokerAccess, queue: str) -> None:
         self._on_numbers(broker, {queue})

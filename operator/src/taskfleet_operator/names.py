@@ -1,6 +1,8 @@
 """Every name that the operator writes into Kubernetes: labels, annotations, children, conditions, event reasons."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from taskfleet_core.taskqueue import GROUP
 
@@ -14,6 +16,7 @@ __all__ = [
     "QUEUE_LABEL",
     "SCALE_MANAGER",
     "SECRET_HASH",
+    "SHARD_LABEL",
     "SPEC_HASH",
     "ConditionType",
     "PolicyConditionType",
@@ -22,6 +25,7 @@ __all__ = [
     "build_selector",
     "get_child_name",
     "get_selector_text",
+    "get_shard",
 ]
 
 FIELD_MANAGER = "taskfleet-operator"
@@ -30,6 +34,7 @@ MANAGED_SELECTOR = "app.kubernetes.io/managed-by=taskfleet-operator"
 CONTAINER = "worker"
 INJECTION_PREFIX = "taskfleet-worker-"
 QUEUE_LABEL = f"{GROUP}/queue"
+SHARD_LABEL = f"{GROUP}/shard"  # which operator serves it, where there are several
 PAUSED = f"{GROUP}/paused"
 SPEC_HASH = f"{GROUP}/spec-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
@@ -106,6 +111,11 @@ def build_selector(name: str) -> dict[str, str]:
 def get_selector_text(name: str) -> str:
     """The same as one text, for status.selector."""
     return ",".join(f"{key}={value}" for key, value in build_selector(name).items())
+
+
+def get_shard(metadata: Mapping[str, Any]) -> str:
+    """The shard of an object by its label; empty without one."""
+    return str((metadata.get("labels") or {}).get(SHARD_LABEL, ""))
 
 
 def build_labels(name: str) -> dict[str, str]:

@@ -40,6 +40,7 @@ __all__ = ["CHILD_KINDS", "Reconciler", "get_key"]
 
 CHILD_KINDS = ("Deployment", "Pod", "ServiceAccount", "Secret", "PodDisruptionBudget", "ConfigMap")
 OWNER_SECONDS = 5.0
+OTHERS_SECONDS = 30.0
 SCALE_ONLY_BROKER = "secret"  # a name that no broker in the API's settings has
 
 _log = structlog.get_logger()
@@ -176,12 +177,15 @@ class Reconciler:
             return None
         if entry.queue is None:
             assert entry.error is not None
-            await self._report_invalid(entry.raw, entry.error)
+            if self.index.is_ours(key):
+                await self._report_invalid(entry.raw, entry.error)
             return None
         resolution = await self.brokers.resolve(entry.queue)
         if self.index.entries.get(key) is not entry:
             return 0.0  # it changed while the Secret was read
         self._place(entry, resolution)
+        if not self.index.is_ours(key):
+            return self._leave_to_others(entry)
         state = self._states.setdefault(key, _State())
         observed = self._observe(entry, entry.queue, resolution, state)
         plan = build_plan(observed, self.injection.name, datetime.now(UTC), time.monotonic(), self.fleet.limit)
@@ -201,6 +205,12 @@ class Reconciler:
         self.reconciled += 1
         return min((pause for pause in (plan.requeue_after_seconds, again) if pause is not None), default=None)
 
+    def _leave_to_others(self, entry: Entry) -> float | None:
+        """Another shard's: what matters is which queue it has, as told by a Secret that may change."""
+        if self._states.pop(entry.key, None) is not None:
+            self.fleet.leave(entry.key, lambda: 0)  # its pods count there
+        return OTHERS_SECONDS if entry.queue is not None and entry.queue.spec.broker is not None else None
+
     # -- brokers ---------------------------------------------------------------------------------------------------
 
     def _place(self, entry: Entry, resolution: Resolution) -> None:
@@ -213,7 +223,7 @@ class Reconciler:
             self.enqueue(rival)
         if before != access:
             self._release(before, names)
-        if access is not None and self.index.find_older(entry.key) is None:
+        if access is not None and self.index.is_ours(entry.key) and self.index.find_older(entry.key) is None:
             for spec in build_queue_specs(entry.queue):
                 self.keeper.want(access, spec, entry.queue.metadata.namespace)
 

@@ -19,6 +19,11 @@ class OperatorSettings(BaseSettings):
     namespace: str | None = Field(default=None, description="Serve this namespace only. None: the whole cluster.")
     lease_namespace: str = Field(default="default", description="Namespace of the leader election's Lease.")
     lease_name: str = Field(default="taskfleet-operator", description="Name of the Lease; one per group of replicas.")
+    shard: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$",
+        description="Serve the TaskQueues whose label `taskfleet.dev/shard` is this; empty: those without the label.",
+    )
     lease_seconds: float = Field(default=15, ge=3, description="Seconds without a renewal until a standby takes over.")
     identity: str = Field(default_factory=socket.gethostname, description="This replica's name in the Lease.")
     broker_url: SecretStr = Field(description="The default broker, as this process reaches it.")
@@ -38,6 +43,13 @@ class OperatorSettings(BaseSettings):
     metrics_port: int = Field(default=8080, ge=0, le=65535, description="Port of /metrics.")
     probes_port: int = Field(default=8081, ge=0, le=65535, description="Port of /healthz and /readyz.")
     log_format: str = Field(default="json", pattern="^(json|console)$", description="json or console.")
+
+    @property
+    def lease_name_of_shard(self) -> str:
+        """Each shard has its own leader, also where nobody has named its Lease."""
+        if "lease_name" in self.model_fields_set or not self.shard:
+            return self.lease_name
+        return f"{self.lease_name}-{self.shard.lower().replace('_', '-')}"
 
     @property
     def broker_url_of_workers(self) -> str:
