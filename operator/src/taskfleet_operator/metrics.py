@@ -35,7 +35,11 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "taskfleet_worker_slots": ("gauge", (*QUEUE_LABELS, "state"), "Task slots of the workers: busy or idle."),
     "taskfleet_tasks_completed": ("counter", QUEUE_LABELS, "Tasks finished by workers, all outcomes."),
     "taskfleet_task_run_seconds": ("counter", QUEUE_LABELS, "Run time of the finished tasks."),
-    "taskfleet_worker_startup_seconds": ("gauge", QUEUE_LABELS, "Pod created until first heartbeat, averaged."),
+    "taskfleet_worker_startup_seconds": (
+        "gauge",
+        QUEUE_LABELS,
+        "Pod created until first heartbeat, median of the last nine.",
+    ),
     "taskfleet_scaling_active": ("gauge", QUEUE_LABELS, "1 while the operator scales: mode Active and not paused."),
     "taskfleet_scaling_decisions": ("counter", (*QUEUE_LABELS, "cause"), "Decisions by what ruled them."),
     "taskfleet_fleet_limit_replicas": (

@@ -35,6 +35,7 @@ class _Change:
     fence: tuple[str, ...] = ()
     unfence: tuple[str, ...] = ()
     scale: ScaleStep | None = None
+    note: str = ""  # what keeps pods that are too many from leaving yet
 
 
 def build_plan(observed: Observed, injection: str, now: datetime, at: float, limit: Limiter | None = None) -> Plan:
@@ -50,7 +51,8 @@ def build_plan(observed: Observed, injection: str, now: datetime, at: float, lim
     if limit is not None:
         decision = limit(observed, decision, spec, acts)
     change = _change_replicas(observed, decision) if acts else _Change()
-    status = _build_status(observed, decision, mode, change.scale, now)
+    told = replace(decision, reason=f"{decision.reason}; {change.note}") if change.note else decision
+    status = _build_status(observed, told, mode, change.scale, now)
     return Plan(
         apply=children,
         fence=change.fence,
@@ -164,21 +166,23 @@ def _shrink(observed: Observed, wanted: int, present: int, version: str) -> _Cha
         return _Change(unfence=tuple(observed.fenced), scale=ScaleStep(wanted, version))
     beats = observed.heartbeats
     if beats is None:
-        return _Change()  # who is busy cannot be known: nobody leaves
+        return _Change(note="nobody leaves while heartbeats cannot be read")
     surplus = len(alive) - wanted
     if surplus <= 0:  # pods of the last change are still to come or on their way out
         return _Change(scale=ScaleStep(wanted, version)) if len(alive) < present else _Change()
     worker = observed.queue.spec.worker
     covered = worker.effective_grace_seconds >= worker.max_task_seconds
-    if not covered and _is_rolling(observed) and any(beat["busy"] for beat in beats):
-        return _Change()  # deletion costs rank pods within one ReplicaSet only: with two, a busy pod might go
+    if not covered and _is_rolling(observed) and (observed.silent or any(beat["busy"] for beat in beats)):
+        # Deletion costs rank pods within one ReplicaSet only: with two, a busy pod might go.
+        return _Change(note="no busy pod may leave during a rollout")
     chosen = select_victims(observed.pods, beats, surplus, observed.fenced, may_be_busy=covered, silent=observed.silent)
     fence = tuple(sorted(pod.uid for pod in chosen.victims))
     unfence = tuple(observed.fenced.difference(fence))
     if not chosen.leaving:
-        return _Change(fence=fence, unfence=unfence)
+        return _Change(fence=fence, unfence=unfence, note=chosen.reason)
     costs = build_costs(alive, beats, chosen.leaving, observed.silent)
-    return _Change(fence=fence, unfence=unfence, scale=ScaleStep(len(alive) - len(chosen.leaving), version, costs))
+    step = ScaleStep(len(alive) - len(chosen.leaving), version, costs)
+    return _Change(fence=fence, unfence=unfence, scale=step, note=chosen.reason)
 
 
 def _is_rolling(observed: Observed) -> bool:

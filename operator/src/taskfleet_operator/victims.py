@@ -55,7 +55,10 @@ def select_victims(
     if starting and any(pod.is_ready for pod in leaving):
         return Selection(victims, reason=f"{len(starting)} pods are starting and would be removed first")
     waits = len(victims) - len(leaving)
-    return Selection(victims, leaving, f"{waits} pods take no new tasks and finish theirs" if waits else "")
+    reason = f"pods about to leave that take no new tasks and finish theirs: {waits}" if waits else ""
+    if len(victims) < min(count, len(alive)):
+        reason = "workers that are silent stay"
+    return Selection(victims, leaving, reason)
 
 
 def build_costs(

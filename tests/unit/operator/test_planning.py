@@ -130,6 +130,27 @@ def test_a_scale_in_fences_first_and_scales_when_the_fence_holds():
     assert second.scale.costs == {victim: -1000}
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        pytest.param({}, "about to leave", id="they finish their tasks"),
+        pytest.param({"heartbeats": None}, "heartbeats cannot be read", id="no heartbeats"),
+        pytest.param({"heartbeats": (), "silent": frozenset({"p0", "p1"})}, "silent", id="silent workers"),
+    ],
+)
+def test_why_pods_that_are_too_many_are_still_there_is_told(changes, note):
+    """Beside what the rule decided."""
+    pods, beats = build_pods(2)
+    busy = tuple({**beat, "busy": 1} for beat in beats)
+    worker = {"gracePeriodSeconds": 10, "maxTaskSeconds": 600}
+    deployed = {("Deployment", "q-worker"): build_deployment(2)}
+    seen = {"children": deployed, "pods": pods, "heartbeats": busy, "statistics": build_statistics(0, 2), **changes}
+    result = plan(build_observed({"worker": worker, "scaling": {"maxReplicas": 1}}, **seen))
+    assert result.scale is None
+    condition = get_condition(result, "ScalingActive")
+    assert (condition["status"], note in condition["message"]) == ("True", True), condition
+
+
 def test_nobody_leaves_while_the_store_is_unreadable():
     """Who is busy cannot be known."""
     pods, _ = build_pods(2)
