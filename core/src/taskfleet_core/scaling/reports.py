@@ -8,7 +8,7 @@ from taskfleet_core.scaling.model import Cause, Decision
 
 __all__ = ["DecisionReport", "build_report", "describe_report"]
 
-# Where the terms did not decide: they were not computed, or something stronger was.
+# What no term decided. Nor are terms told where nothing runs, waits or arrives.
 WITHOUT_TERMS = frozenset({Cause.UNKNOWN, Cause.PINNED})
 
 
@@ -38,7 +38,8 @@ def build_report(decision: Decision, *, at: float, acting: bool) -> DecisionRepo
 def describe_report(report: DecisionReport) -> list[str]:
     """The way to the decision in sentences, the outcome last."""
     terms = {name: value for name, value in report["terms"].items() if value is not None}
-    steps = [] if report["cause"] in WITHOUT_TERMS or not terms.get("run_seconds") else list(_describe_terms(terms))
+    weighed = terms.get("load_slots") or terms.get("backlog_slots")
+    steps = list(_describe_terms(terms)) if weighed and report["cause"] not in WITHOUT_TERMS else []
     steps.append(f"{_count(report['replicas'])}: {report['reason']}")
     if not report["acting"]:
         steps.append("reported only: nothing is changed")
@@ -57,8 +58,8 @@ def _describe_terms(terms: dict[str, float]) -> Iterator[str]:
     yield f"backlog: {get('backlog_slots'):.1f} more slots start in time what waits beyond the reach of present workers"
     yield f"safety: {get('safety_slots'):.1f} spare slots against chance"
     yield f"together {_count(round(get('need_replicas')))}, after holds {_count(round(get('held_replicas')))}"
-    if "wait_seconds" in terms:
-        yield f"a task that comes now waits about {get('wait_seconds'):.1f} s with the workers that are ready"
+    if get("wait_seconds"):
+        yield f"with the workers that are ready the last waiting task starts in about {get('wait_seconds'):.1f} s"
 
 
 def _count(replicas: int) -> str:
