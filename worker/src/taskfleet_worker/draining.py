@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from billiard import pool as billiard_pool
 from celery import signals
 from celery.platforms import EX_OK
 from celery.worker import state as worker_state
@@ -23,7 +24,7 @@ from .loopcalls import LoopCalls
 from .reporting import reporter
 from .serving import BASIC_NACK, Gate
 
-__all__ = ["Drain"]
+__all__ = ["Drain", "let_pool_leave_promptly"]
 
 logger = logging.getLogger("taskfleet.worker")
 
@@ -75,11 +76,13 @@ class Drain:
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGQUIT) or signal.SIG_DFL)
         self.ask()
 
-    def set_fenced(self, fenced: bool) -> None:
-        """From the heartbeat's thread: take no new tasks, or take them again."""
-        if fenced != self._fenced:
+    def set_fenced(self, fenced: bool) -> bool:
+        """From the heartbeat's thread: take no new tasks, or take them again. Whether that is news."""
+        is_news = fenced != self._fenced
+        if is_news:
             self._fenced = fenced
             self.loop.call(self.turn)
+        return is_news
 
     def turn(self) -> None:
         """One look at what is wanted, each time the loop turns."""
@@ -180,6 +183,27 @@ def _kill_processes(pool: Any) -> None:
     for process in list(getattr(getattr(pool, "_pool", None), "_pool", None) or ()):
         with contextlib.suppress(OSError, AttributeError, TypeError):
             os.kill(process.pid, signal.SIGKILL)
+
+
+def let_pool_leave_promptly() -> None:
+    """Have prefork children leave once they have said so: billiard lets each sleep for another second, and with it the
+    pod that they are in. What they wrote into the pipe stays there to be read."""
+    leave = billiard_pool.Worker._do_exit
+    if hasattr(leave, "taskfleet"):
+        return
+
+    def leave_promptly(self: Any, pid: int, exitcode: int | None, exc: BaseException | None = None) -> None:
+        say = self.outq.put
+
+        def say_and_leave(message: Any) -> None:
+            say(message)
+            os._exit(message[1][1])
+
+        self.outq.put = say_and_leave  # all that is said from here on is the last word
+        leave(self, pid, exitcode, exc)
+
+    leave_promptly.taskfleet = True  # type: ignore[attr-defined]
+    billiard_pool.Worker._do_exit = leave_promptly
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

@@ -26,6 +26,7 @@ __all__ = ["Heartbeat", "note_returned", "open_client"]
 logger = logging.getLogger("taskfleet.worker")
 
 CATALOG_SECONDS = 30.0
+ECHO_SECONDS = 0.3  # a consumer is cancelled in less
 INDEX_KEPT_SECONDS = 3600.0
 # The loop turns at least every 2 s (gevent); a loop that stands longer than this is stuck.
 STUCK_SECONDS = 20.0
@@ -78,17 +79,20 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
+            pause = float(_wire.HEARTBEAT_SECONDS)
             try:
-                self._beat()
+                if self._beat():
+                    pause = ECHO_SECONDS
             except RETRYABLE as error:
                 logger.debug("heartbeat not written: %s", error)
             except Exception:  # the beat must go on whatever one of them meets
                 logger.exception("heartbeat failed")
             self._touch_health_file()
             self._drain.check_grace()
-            self._stop.wait(max(0.05, _wire.HEARTBEAT_SECONDS - (time.monotonic() - began)))
+            self._stop.wait(max(0.05, pause - (time.monotonic() - began)))
 
-    def _beat(self) -> None:
+    def _beat(self) -> bool:
+        """Whether there is something to say before the next second is over: the operator waits for a fence's echo."""
         settings = self._settings
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(self._key, json.dumps(self.build()), ex=_wire.HEARTBEAT_TTL_SECONDS)
@@ -96,10 +100,10 @@ class Heartbeat:
         if settings.pod_uid:
             pipeline.exists(_wire.FENCE_KEY_PREFIX + settings.pod_uid)
         answers = pipeline.execute()
-        if settings.pod_uid:
-            self._drain.set_fenced(bool(answers[-1]))
+        is_news = bool(settings.pod_uid) and self._drain.set_fenced(bool(answers[-1]))
         if self._catalog and time.monotonic() - self._catalog_at > CATALOG_SECONDS:
             self._announce_catalog()
+        return is_news
 
     def _announce_catalog(self) -> None:
         pipeline = self._client.pipeline(transaction=True)

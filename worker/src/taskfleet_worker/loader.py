@@ -19,6 +19,7 @@ from celery.loaders.base import BaseLoader
 
 from . import _wire, broker
 from .backend import Backend
+from .draining import let_pool_leave_promptly
 from .execution import Execution
 from .logs import install_logging
 from .request import hooks
@@ -53,6 +54,7 @@ class Loader(BaseLoader):
         use_weights(settings.weights)
         if not redis:
             broker.patch_delayed_delivery()
+        let_pool_leave_promptly()
         self.app.finalize()
         self._execution = Execution(settings, counts_deliveries=redis)
         for task in self.app.tasks.values():
