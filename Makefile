@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format bench bench-scaling bench-kills bench-cluster generate changelog clean
+.PHONY: help bootstrap services up test unit check format bench bench-kills bench-scaling bench-cluster bench-keda generate changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -81,6 +81,9 @@ cluster-down: ## stop the cluster
 
 bench-cluster: bootstrap ## measure bursts, faults and 300 idle queues on the cluster
 	$(BIN)/python -m benchmarks.cluster
+
+bench-keda: bootstrap ## KEDA, built from its Go module, beside Taskfleet on the cluster: bursts, waves, scale-in, idle queues
+	$(BIN)/python -m benchmarks.keda
 
 changelog: bootstrap ## show the next release's changelog
 	$(BIN)/towncrier build --draft --version next

@@ -3,10 +3,10 @@
 Exit code 1 when a figure misses its bound. `--write` puts the table into docs/benchmarks.md.
 """
 
-import argparse
 import sys
 
 from benchmarks.figures import Figure, build_table, describe_machine, say, write_page
+from benchmarks.options import build_parser
 from benchmarks.servers import bench_stack
 from benchmarks.submissions import measure_batches, measure_single
 from benchmarks.workers import measure_latency, measure_memory, measure_workers
@@ -16,11 +16,7 @@ PARTS = ("single", "batch", "worker", "latency", "memory")
 
 def main() -> int:
     """Run the chosen parts and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default 5)")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
-    options = parser.parse_args()
+    options = build_parser("benchmarks", __doc__, parts=PARTS).parse_args()
     machine = describe_machine()
     figures = measure(options.only or PARTS, options.rounds)
     table = f"{machine}\n\n{build_table(figures)}"

@@ -3,7 +3,6 @@
 Exit code 1 when a task is lost or a duplicate run has no cause.
 """
 
-import argparse
 import sys
 import time
 
@@ -11,6 +10,7 @@ from tests.support.kills import SCENARIOS, kill_stack
 from tests.support.ledger import Account, Cause
 
 from benchmarks.figures import describe_machine, say, write_page
+from benchmarks.options import build_parser
 
 TASKS = 2_000
 SETTLE_SECONDS = 180
@@ -22,9 +22,8 @@ HEAD = (
 
 def main() -> int:
     """Run every scenario on one stack and print one table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
+    parser = build_parser("benchmarks.kills", __doc__, rounds=None)
     parser.add_argument("--tasks", type=int, default=TASKS, help=f"accepted tasks per kill (default {TASKS})")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     options = parser.parse_args()
     machine = describe_machine()
     rows, failed = [], False

@@ -3,7 +3,6 @@
 Exit code 1 when a figure misses its bound or a fault loses a task. `--write` puts the tables into docs/benchmarks.md.
 """
 
-import argparse
 import sys
 import time
 
@@ -13,17 +12,14 @@ from benchmarks.cluster.bursts import measure_bursts
 from benchmarks.cluster.faults import run_faults
 from benchmarks.cluster.idle import measure_idle
 from benchmarks.figures import Figure, build_table, describe_machine, say, write_page
+from benchmarks.options import build_parser
 
 PARTS = ("burst", "faults", "idle")
 
 
 def main() -> int:
     """Run the chosen parts on one installation."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds per figure (default 5)")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
-    options = parser.parse_args()
+    options = build_parser("benchmarks.cluster", __doc__, parts=PARTS).parse_args()
     parts = options.only or PARTS
     say("starting the cluster and its images, if they are not there")
     open_cluster()

@@ -1,0 +1,1 @@
+"""KEDA beside Taskfleet on one cluster: `python -m benchmarks.keda`."""
