@@ -13,7 +13,7 @@ from tests.support.waiting import eventually_sync
 from taskfleet_worker import _wire
 
 
-@pytest.mark.parametrize("broker", ["rabbitmq43", "valkey"])
+@pytest.mark.parametrize("broker", ["rabbitmq43", "rabbitmq310", "valkey"])
 def test_tasks_of_several_queues_start_by_weight_and_belong_to_their_queue(
     request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path, broker: str
 ) -> None:
