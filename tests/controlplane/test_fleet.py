@@ -97,7 +97,8 @@ def site(control_plane: ControlPlane) -> str:
 @pytest.fixture
 def fleet(control_plane: ControlPlane, valkey: Valkey, site: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """An operator of that namespace with the rights that the chart gives it."""
-    process = OperatorProcess(control_plane, valkey, tmp_path, site, site, bind_rights(control_plane, site)).start()
+    kubeconfig = bind_rights(control_plane, site)
+    process = OperatorProcess(control_plane, valkey, tmp_path, site, site, kubeconfig, lease_seconds=60).start()
     yield process
     process.kill()
 
@@ -116,7 +117,15 @@ def get_replicas(plane: ControlPlane, namespace: str) -> dict[str, int]:
 
 def await_replicas(plane: ControlPlane, namespace: str, expected: dict[str, int]) -> None:
     """Wait until the Deployments are asked for exactly this."""
-    eventually_sync(lambda: get_replicas(plane, namespace) == expected, SECONDS)
+    seen: dict[str, int] = {}
+
+    def is_there() -> bool:
+        seen.clear()
+        seen.update(get_replicas(plane, namespace))
+        assert seen == expected
+        return True
+
+    eventually_sync(is_there, SECONDS)
 
 
 def get_status(plane: ControlPlane, namespace: str, name: str = "shared") -> dict[str, Any]:
@@ -197,7 +206,9 @@ def test_the_operators_own_limit_is_shared_between_namespaces(
     big, small = control_plane.make_namespace("big"), control_plane.make_namespace("small")
     kubeconfig = bind_rights(control_plane, big, cluster_wide=True)
     limit = {"TASKFLEET_OPERATOR_MAX_REPLICAS": "12"}
-    process = OperatorProcess(control_plane, valkey, tmp_path, None, big, kubeconfig, environment=limit).start()
+    process = OperatorProcess(
+        control_plane, valkey, tmp_path, None, big, kubeconfig, lease_seconds=60, environment=limit
+    ).start()
     expected = {f"{big}-a": 3, f"{big}-b": 3, f"{small}-a": 6}
     try:
         for namespace, name in ((big, f"{big}-a"), (big, f"{big}-b"), (small, f"{small}-a")):
@@ -215,7 +226,7 @@ def test_the_operators_own_limit_is_shared_between_namespaces(
             control_plane.request(
                 "PATCH", queue_path(namespace, name), {"spec": {"scaling": {"idleSeconds": 61}}}, MERGE
             )
-        eventually_sync(lambda: seen.append(read()) or len(seen) > 20, SECONDS)
+        eventually_sync(lambda: seen.append(read()) or len(seen) > 150, SECONDS)
         assert all(each == expected for each in seen)
     finally:
         process.kill()

@@ -101,9 +101,14 @@ class FleetLimits:
         """A TaskQueue whose pods nobody here scales at present: they count."""
         self._claim(observed, replace(_build_member(observed), scales=False))
 
-    def leave(self, key: str, count_pods: Callable[[], int]) -> None:
-        """A TaskQueue is gone; the pods that it leaves behind count until they are gone too."""
-        self._get_pool(_get_namespace(key)).leave(key, count_pods)
+    def leave(self, key: str, count_pods: Callable[[], int]) -> bool:
+        """A TaskQueue is gone; the pods that it leaves behind count while there are any (True)."""
+        return self._get_pool(_get_namespace(key)).leave(key, count_pods)
+
+    def drop_seeds(self, is_known: Callable[[str], bool]) -> None:
+        """Forget those that were seeded and deleted before anybody told of them."""
+        for pool in self._pools.values():
+            pool.drop_seeds(is_known)
 
     def rotate(self) -> None:
         """Give those their turn who have waited for a first pod; to be called each second."""

@@ -1,7 +1,7 @@
 """Follows TaskQueuePolicies and keeps their status; once a second, and only what differs is written."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import structlog
@@ -17,6 +17,7 @@ from taskfleet_operator.watching import Watcher
 __all__ = ["keep_policies", "read_policy", "seed_fleet"]
 
 INTERVAL_SECONDS = 1.0
+SEED_SECONDS = 60.0  # by then every TaskQueue has been told of
 
 _log = structlog.get_logger()
 
@@ -40,8 +41,9 @@ def seed_fleet(fleet: FleetLimits, queues: Iterable[Manifest], deployments: Watc
         fleet.seed(f"{namespace}/{name}", metadata.get("labels") or {}, replicas)
 
 
-async def keep_policies(fleet: FleetLimits, kube: Kube) -> None:
-    """Write, for ever, each policy's status, and give waiting TaskQueues their turn."""
+async def keep_policies(fleet: FleetLimits, kube: Kube, is_known: Callable[[str], bool]) -> None:
+    """Write, for ever, each policy's status, and give waiting TaskQueues their turn. `is_known`: it still exists."""
+    asyncio.get_running_loop().call_later(SEED_SECONDS, fleet.drop_seeds, is_known)
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
         fleet.rotate()

@@ -52,6 +52,7 @@ class _Claim:
     granted_at: float = 0.0
     waits_since: float = 0.0
     served_since: float | None = None
+    is_seed: bool = False  # nothing has been decided about it yet
 
     @property
     def demand(self) -> int:
@@ -93,7 +94,7 @@ class Pool:
     def seed(self, key: str, labels: Mapping[str, str], member: Member) -> None:
         """A TaskQueue that nothing has decided about yet: what it holds counts from the beginning."""
         if key not in self._claims:
-            self._enrol(key, _Claim(member, labels))
+            self._enrol(key, _Claim(member, labels, is_seed=True))
 
     def claim(self, key: str, labels: Mapping[str, str], member: Member, version: str | None) -> Allowance | None:
         """What a TaskQueue wants and holds, its Deployment being at `version`; None: it may have all that it wants."""
@@ -105,6 +106,7 @@ class Pool:
         elif claim.labels != labels:
             claim.labels = labels
             self._regroup()
+        claim.is_seed = False
         if member.wanted and not claim.member.wanted:
             claim.waits_since = now
         is_believed = member.scales and claim.version == version and now - claim.granted_at < BELIEVED_SECONDS
@@ -119,15 +121,21 @@ class Pool:
             claim.member = replace(claim.member, replicas=claim.granted)  # from now on nobody else may have these
         return allowance
 
-    def leave(self, key: str, count_pods: Callable[[], int]) -> None:
-        """A TaskQueue is gone; the pods that it leaves behind count until they are gone too."""
+    def leave(self, key: str, count_pods: Callable[[], int]) -> bool:
+        """A TaskQueue is gone; the pods that it leaves behind count while there are any (True)."""
         claim = self._claims.get(key)
         if claim is None:
-            return
+            return False
         pods = count_pods() if claim.limits else 0
         self._update(key, Member(claim.member.group, 0, leaving=pods, scales=False))
         if not pods:
             self._withdraw(key)
+        return pods > 0
+
+    def drop_seeds(self, is_known: Callable[[str], bool]) -> None:
+        """Forget those that were seeded and deleted before anybody told of them."""
+        for key in [key for key, claim in self._claims.items() if claim.is_seed and not is_known(key)]:
+            self.leave(key, lambda: 0)
 
     def rotate(self) -> None:
         """Who has waited a turn for a first pod gets the place of one who has had a pod for a turn."""

@@ -139,7 +139,7 @@ class Operator:
                 asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
                 asyncio.create_task(self._register(), name="registry"),
                 asyncio.create_task(report_decisions(self._store, self.reconciler.get_decisions), name="decisions"),
-                asyncio.create_task(keep_policies(self._fleet, self._kube), name="policies"),
+                asyncio.create_task(keep_policies(self._fleet, self._kube, self._is_known), name="policies"),
             ]
             self._ready, self._ready_at = True, time.monotonic()
             await _first(stop.wait(), asyncio.shield(lost), *map(asyncio.shield, loops))
@@ -178,6 +178,9 @@ class Operator:
         key = find_owner_key(child)
         if key is not None:
             self.work.add(key)
+
+    def _is_known(self, key: str) -> bool:
+        return self.reconciler.index.is_ours(key)
 
     def _on_policy(self, policy: dict[str, Any]) -> None:
         if get_shard(policy["metadata"]) == self._settings.shard:

@@ -79,6 +79,7 @@ class Reconciler:
     index: QueueIndex = field(default_factory=QueueIndex)
     reconciled: int = 0
     _states: dict[str, _State] = field(default_factory=dict)
+    _leaving: set[str] = field(default_factory=set)  # TaskQueues that are gone, but not all of their pods
     _injecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -88,6 +89,7 @@ class Reconciler:
 
     def remember(self, key: str, raw: Manifest) -> bool:
         """Keep the newest version; False when nothing but what this operator wrote itself has changed."""
+        self._leaving.discard(key)
         old = self.index.entries.get(key)
         access, names = (old.access, list(old.queue.queue_weights)) if old and old.queue else (None, [])
         changed = self.index.put(raw)
@@ -106,7 +108,8 @@ class Reconciler:
         access = gone.access if gone else None
         self.index.remove(key)
         self._states.pop(key, None)
-        self.fleet.leave(key, lambda: self._count_pods(key))
+        if self.fleet.leave(key, lambda: self._count_pods(key)):
+            self._leaving.add(key)
         if gone is None or gone.queue is None or not gone.places:
             return []
         self._release(access, gone.queue.queue_weights)
@@ -171,8 +174,9 @@ class Reconciler:
     async def reconcile(self, key: str) -> float | None:
         """Bring one TaskQueue's children and status to what they should be; seconds until the next look, or None."""
         entry = self.index.entries.get(key)
-        if entry is None:
-            self.fleet.leave(key, lambda: self._count_pods(key))
+        # Others without an entry are those that kopf has not told of yet.
+        if entry is None and key in self._leaving and not self.fleet.leave(key, lambda: self._count_pods(key)):
+            self._leaving.discard(key)
         if entry is None or not self.may_write():
             return None
         if entry.queue is None:

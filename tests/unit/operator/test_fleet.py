@@ -159,9 +159,9 @@ def test_pods_that_a_deleted_queue_leaves_behind_count_until_they_are_gone() -> 
     site.limit("n/ten", 10)
     site.want("n/gone", 10)
     site.want("n/mail", 8)
-    site.fleet.leave("n/gone", lambda: 7)
+    assert site.fleet.leave("n/gone", lambda: 7)
     assert site.want("n/mail", 8).replicas == 3
-    site.fleet.leave("n/gone", lambda: 0)
+    assert not site.fleet.leave("n/gone", lambda: 0)
     assert site.want("n/mail", 8) is None
 
 
@@ -171,6 +171,10 @@ def test_pods_of_queues_that_no_reconcile_has_seen_yet_count() -> None:
     site.limit("n/ten", 10)
     site.fleet.seed("n/flood", {}, 9)
     assert site.want("n/mail", 8).replicas == 1
+    site.fleet.drop_seeds({"n/flood"}.__contains__)
+    assert site.want("n/mail", 8).replicas == 1
+    site.fleet.drop_seeds({"n/mail"}.__contains__)  # it was deleted in these moments
+    assert site.want("n/mail", 8) is None
 
 
 def test_the_operators_limit_is_shared_between_namespaces_first() -> None:
