@@ -55,8 +55,12 @@ def beating(monkeypatch):
     beat._settings = types.SimpleNamespace(pod_uid="pod")
     beat._key = _wire.worker_key("queue", "host")
     beat._catalog = {}
-    loop = types.SimpleNamespace(call=lambda _: None)
-    beat._drain = draining.Drain(None, loop, 30.0)
+    turns = []
+    loop = types.SimpleNamespace(call=turns.append)
+    consumer = types.SimpleNamespace(cancel=lambda: None, consume=lambda: None)
+    worker = types.SimpleNamespace(consumer=types.SimpleNamespace(task_consumer=consumer))
+    beat._drain = draining.Drain(worker, loop, 30.0)
+    server.turn = lambda: turns.pop()()  # the event loop comes to it
     monkeypatch.setattr(beat, "build", dict, raising=False)
     return beat, server
 
@@ -67,9 +71,12 @@ def test_a_fence_is_echoed_before_the_next_second(beating):
     assert beat._beat() is False
     server.fenced = 1
     assert beat._beat() is True
+    assert beat._drain.is_consuming is True, "until the loop has cancelled the consumer"
+    server.turn()
     assert beat._drain.is_consuming is False
     assert beat._beat() is False
     server.fenced = 0
     assert beat._beat() is True
+    server.turn()
     assert beat._drain.is_consuming is True
     assert heartbeat.ECHO_SECONDS < _wire.HEARTBEAT_SECONDS

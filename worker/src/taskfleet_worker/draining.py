@@ -62,8 +62,8 @@ class Drain:
 
     @property
     def is_consuming(self) -> bool:
-        """Whether the worker takes new tasks."""
-        return (self._consumes or self._is_full) and not self._fenced and not self.is_asked
+        """Whether the worker takes new tasks. One that shall stop does so until its loop has cancelled the consumer."""
+        return self._consumes or (self._is_full and not self._fenced and not self.is_asked)
 
     def ask(self, *_: Any) -> None:
         """Signal handler: start leaving. Only sets a flag, the loop does the rest."""
@@ -118,8 +118,8 @@ class Drain:
             self._consumes = False
 
     def _stop_consuming(self, consumer: Any) -> None:
-        self._consumes = False
         consumer.task_consumer.cancel()
+        self._consumes = False
         if self.is_asked:
             logger.info("leaving: no new tasks, finishing %d", len(worker_state.active_requests))
             signals.worker_shutting_down.send(sender=self._worker.hostname, sig="SIGTERM", how="Warm", exitcode=EX_OK)
