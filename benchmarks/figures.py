@@ -80,12 +80,12 @@ def describe_machine() -> str:
     )
 
 
-def write_page(section: str, text: str) -> None:
-    """Replace what stands between the marks of a section of docs/benchmarks.md."""
+def write_page(section: str, text: str, page: Path = PAGE) -> None:
+    """Replace what stands between the marks of a section of a page; docs/benchmarks.md unless another is named."""
     begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
-    head, rest = PAGE.read_text().split(begin, 1)
-    PAGE.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
-    say(f"written to {PAGE.name}")
+    head, rest = page.read_text().split(begin, 1)
+    page.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
+    say(f"{section}: written to {page.name}")
 
 
 def say(text: str) -> None:

@@ -7,7 +7,12 @@ __all__ = ["build_parser"]
 
 
 def build_parser(
-    program: str, description: str | None, *, parts: Sequence[str] = (), rounds: int | None = 5
+    program: str,
+    description: str | None,
+    *,
+    parts: Sequence[str] = (),
+    rounds: int | None = 5,
+    page: str = "docs/benchmarks.md",
 ) -> argparse.ArgumentParser:
     """A parser with `--write`, with `--rounds` unless there is no default for it, with `--only` if there are parts."""
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
@@ -15,5 +20,5 @@ def build_parser(
         parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds per figure (default {rounds})")
     if parts:
         parser.add_argument("--only", choices=parts, action="append", help="only this part; may be repeated")
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help=f"write the tables into {page}")
     return parser

@@ -3,10 +3,11 @@
 Exit code 1 when ours misses a bound. `--write` puts the tables into docs/scaling.md.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.figures import write_page
+from benchmarks.options import build_parser
 from benchmarks.scaling.measuring import BEST_KEDA, FIXED, FLOOR, OURS, RULES, World, measure
 from benchmarks.scaling.tables import build_bound_table, build_rule_table, build_trace_table, find_faults
 from benchmarks.scaling.traces import NEED_A_WARM_MINIMUM, load_cases, load_unseen_cases
@@ -23,15 +24,14 @@ ALL_RULES = (FIXED, "KEDA, documented defaults", BEST_KEDA, *list(RULES)[1:])
 
 def main() -> int:
     """Run the chosen tables and print them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--only", choices=[*WORLDS, "unseen"], action="append", help="only this table; may be repeated")
+    tables = [*WORLDS, "unseen"]
+    parser = build_parser("benchmarks.scaling", __doc__, parts=tables, rounds=None, page="docs/scaling.md")
     parser.add_argument("--rule", choices=[*ALL_RULES], action="append", help="only this rule; may be repeated")
     parser.add_argument("--trace", action="append", help="only this trace; may be repeated")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/scaling.md")
     options = parser.parse_args()
     faults = []
-    for name in options.only or [*WORLDS, "unseen"]:
+    for name in options.only or tables:
         cases = load_unseen_cases() if name == "unseen" else load_cases()
         cases = [case for case in cases if not options.trace or case.name in options.trace]
         world = WORLDS.get(name, World())
@@ -46,17 +46,10 @@ def main() -> int:
         for section, table in sections.items():
             print(f"\n{section}\n\n{table}", flush=True)
             if options.write:
-                write_section(section, table)
+                write_page(section, table, PAGE)
     for fault in faults:
         print(f"missed: {fault}")
     return 1 if faults else 0
-
-
-def write_section(section: str, text: str) -> None:
-    """Replace what stands between the marks of a section of the page."""
-    begin, end = f"<!-- {section} -->", f"<!-- end of {section} -->"
-    head, rest = PAGE.read_text().split(begin, 1)
-    PAGE.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
 
 
 if __name__ == "__main__":
