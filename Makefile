@@ -79,6 +79,9 @@ demo: bootstrap ## 500 tasks for a queue without pods: workers come, do them and
 cluster-down: ## stop the cluster
 	@hack/local-cluster down
 
+bench-thousand: bootstrap ## 1,000 TaskQueues on one operator, with a real API server and RabbitMQ
+	$(BIN)/python -m benchmarks.cluster.thousand --write
+
 bench-cluster: bootstrap ## measure bursts, faults and 300 idle queues on the cluster
 	$(BIN)/python -m benchmarks.cluster
 

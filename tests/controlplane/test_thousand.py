@@ -12,6 +12,7 @@ from tests.controlplane.rights import bind_rights
 from tests.controlplane.samples import build_task_queue, queue_path
 from tests.support.brokers import Valkey
 from tests.support.controlplane import ControlPlane
+from tests.support.waiting import eventually_sync
 
 COUNT = 1000
 LIMIT_SECONDS = 300
@@ -55,7 +56,11 @@ def test_all_are_served(control_plane: ControlPlane, valkey: Valkey, space: str,
         deployments = control_plane.request("GET", f"/apis/apps/v1/namespaces/{space}/deployments")["items"]
         assert {item["spec"]["replicas"] for item in deployments} == {0}
         assert len(deployments) == COUNT
-        (archive,) = control_plane.request("GET", f"/api/v1/namespaces/{space}/configmaps")["items"]
-        assert len(archive["metadata"]["ownerReferences"]) == COUNT
+
+        def have_all_an_archive() -> bool:
+            (archive,) = control_plane.request("GET", f"/api/v1/namespaces/{space}/configmaps")["items"]
+            return len(archive["metadata"]["ownerReferences"]) == COUNT
+
+        eventually_sync(have_all_an_archive, 60, 1)
     finally:
         operator.kill()

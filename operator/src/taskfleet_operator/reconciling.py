@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ class Reconciler:
     reconciled: int = 0
     _states: dict[str, _State] = field(default_factory=dict)
     _leaving: set[str] = field(default_factory=set)  # TaskQueues that are gone, but not all of their pods
-    _injecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _injecting: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     @property
     def queues(self) -> dict[str, Manifest]:
@@ -309,12 +310,13 @@ class Reconciler:
         """Have the ConfigMap, owned by the TaskQueue too; where that is still to do, after how many seconds."""
         if self._is_injection_owner(queue):
             return None
+        namespace = queue.metadata.namespace
         # One at a time: at the start all workers would send the same thousand owners, and each such write is dear.
-        async with self._injecting:
+        async with self._injecting[namespace]:
             if self._is_injection_owner(queue):
                 return None
-            namespace, now = queue.metadata.namespace, time.monotonic()
-            if self.watchers["ConfigMap"].get(namespace, self.injection.name) is not None:
+            now, present = time.monotonic(), self.watchers["ConfigMap"].get(namespace, self.injection.name)
+            if present is not None:
                 # It can be used already. Those who come one after the other become owners in one write.
                 state.ownerless_since = state.ownerless_since or now
                 remaining = state.ownerless_since + OWNER_SECONDS - now
@@ -323,7 +325,8 @@ class Reconciler:
             # All TaskQueues of the namespace at once: none takes another's reference away.
             users = [entry.queue for entry in self.index.iterate_valid() if entry.queue is not None]
             users = sorted((user for user in users if user.metadata.namespace == namespace), key=lambda user: user.name)
-            answer = await self.kube.apply(self.injection.build(namespace, [build_owner(user) for user in users]))
+            manifest = self.injection.build(namespace, [build_owner(user) for user in users])
+            answer = await self.kube.apply(manifest)
             self.watchers["ConfigMap"].put({"metadata": answer["metadata"]})
             state.ownerless_since = None
         return None
