@@ -30,11 +30,13 @@ def test_every_container_has_a_read_only_root_and_says_what_it_needs(rendered: R
             assert "memory" in container["resources"]["limits"], name
 
 
-def test_only_the_operator_has_a_token_and_no_pod_gets_variables_of_services(rendered: Rendered) -> None:
+def test_who_asks_kubernetes_has_a_token_and_no_pod_gets_variables_of_services(rendered: Rendered) -> None:
     """A variable such as TASKFLEET_API_PORT=tcp://... would be refused as an unknown setting."""
     for name, pod in build_pods(rendered):
         assert pod["spec"]["enableServiceLinks"] is False, name
-        assert pod["spec"]["automountServiceAccountToken"] is name.endswith("-operator"), name
+        environment = {item["name"] for item in pod["spec"]["containers"][0].get("env", ())}
+        asks = name.endswith("-operator") or "TASKFLEET_API_KUBERNETES_AUTH" in environment
+        assert pod["spec"]["automountServiceAccountToken"] is asks, name
 
 
 def test_every_server_has_probes(rendered: Rendered) -> None:

@@ -70,6 +70,7 @@ def _build_operator(plane: ControlPlane, stack: Stack, folder: Path, namespace: 
         "TASKFLEET_OPERATOR_BROKER_URL": stack.broker.url,
         "TASKFLEET_OPERATOR_BROKER_MANAGEMENT_URL": stack.broker.management_url,
         "TASKFLEET_OPERATOR_BROKER_METRICS_URL": stack.broker.metrics_url,
+        "TASKFLEET_OPERATOR_MAX_REPLICAS": "50",  # limits have metrics only where there is one
     }
     kubeconfig = plane.write_kubeconfig("operator")
     return OperatorProcess(plane, stack.valkey, folder, namespace, namespace, kubeconfig, environment=environment)

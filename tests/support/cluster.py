@@ -38,7 +38,7 @@ VALUES = {
     "image": {"tag": "dev"},
     "crd": {"enabled": False},
     "api": {"replicas": 1, "settings": {"references": ["000", "001", "002", "003", "004"]}},
-    "operator": {"scope": "namespace"},
+    "operator": {"scope": "namespace", "settings": {"maxReplicas": 100}},
     "rabbitmq": {"persistence": {"size": "1Gi"}},
     "valkey": {"persistence": {"size": "1Gi"}},
     "database": {"persistence": {"size": "1Gi"}},

@@ -18,6 +18,7 @@ from taskfleet_core.taskqueue import POLICY_KIND
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory
 from taskfleet_operator.children.injection import Injection, read_injected_files
+from taskfleet_operator.ending import end_tasks
 from taskfleet_operator.events import EventSender
 from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.fleet_keeping import keep_policies, read_policy, seed_fleet
@@ -149,9 +150,7 @@ class Operator:
         finally:
             self._ready = False
             await self.work.stop()
-            for task in (lost, *loops):
-                task.cancel()
-            await asyncio.gather(lost, *loops, return_exceptions=True)
+            await end_tasks((lost, *loops))
             await self._keeper.close()
 
     async def _watch_task_queues(self, stop: asyncio.Event) -> None:

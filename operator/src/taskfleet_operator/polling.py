@@ -21,6 +21,7 @@ from taskfleet_core.statistics import (
     sum_statistics,
 )
 from taskfleet_operator.brokers import BrokerAccess
+from taskfleet_operator.ending import end_tasks
 from taskfleet_operator.store import Store
 
 __all__ = ["Numbers", "Poller", "Store", "open_reader"]
@@ -122,8 +123,7 @@ class Poller:
                 await asyncio.wait([beats], timeout=min(1.0, self.interval_seconds))
             beats.result()
         finally:
-            beats.cancel()
-            await asyncio.gather(beats, return_exceptions=True)
+            await end_tasks([beats])
             for broker in list(self._lanes):
                 await self._stop_lane(broker)
 
@@ -138,9 +138,7 @@ class Poller:
 
     async def _stop_lane(self, broker: BrokerAccess) -> None:
         lane = self._lanes.pop(broker)
-        if lane.task is not None:
-            lane.task.cancel()
-            await asyncio.gather(lane.task, return_exceptions=True)
+        await end_tasks([lane.task])
         await lane.reader.close()
 
     # -- heartbeats ------------------------------------------------------------------------------------------------

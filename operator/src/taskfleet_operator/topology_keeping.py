@@ -19,6 +19,7 @@ from taskfleet_core.amqp import LoginRefusedError
 from taskfleet_core.errors import TaskfleetError, UnavailableError
 from taskfleet_core.topology import Outcome, QueueSpec, Topology, open_topology
 from taskfleet_operator.brokers import BrokerAccess
+from taskfleet_operator.ending import end_tasks
 
 __all__ = ["QueueState", "TopologyKeeper"]
 
@@ -137,10 +138,7 @@ class TopologyKeeper:
     async def close(self) -> None:
         """Stop, and close connections."""
         lanes, self._lanes = list(self._lanes.values()), {}
-        for lane in lanes:
-            if lane.task is not None:
-                lane.task.cancel()
-        await asyncio.gather(*(lane.task for lane in lanes if lane.task is not None), return_exceptions=True)
+        await end_tasks(lane.task for lane in lanes)
 
     @staticmethod
     def _wake(lane: _Lane) -> None:

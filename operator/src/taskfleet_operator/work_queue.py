@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from taskfleet_core.errors import ConflictError
+from taskfleet_operator.ending import end_tasks
 
 __all__ = ["WorkQueue"]
 
@@ -72,9 +73,7 @@ class WorkQueue:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     def _put(self, key: str) -> None:
         group = key.partition("/")[0]
