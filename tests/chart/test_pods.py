@@ -35,8 +35,7 @@ def test_who_asks_kubernetes_has_a_token_and_no_pod_gets_variables_of_services(r
     for name, pod in build_pods(rendered):
         assert pod["spec"]["enableServiceLinks"] is False, name
         environment = {item["name"] for item in pod["spec"]["containers"][0].get("env", ())}
-        is_api = name.startswith("Deployment/") and "TASKFLEET_API_KUBERNETES_AUTH" in environment
-        asks = name.endswith("-operator") or is_api
+        asks = name.endswith("-operator") or "TASKFLEET_API_KUBERNETES_AUTH" in environment
         assert pod["spec"]["automountServiceAccountToken"] is asks, name
 
 

@@ -4,7 +4,7 @@
 {{- define "taskfleet.podSpec" -}}
 {{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}{{- $user := index . 3 -}}
 serviceAccountName: {{ include "taskfleet.name" (list $root $component) }}
-automountServiceAccountToken: {{ or (eq $component "operator") (and (eq $component "api") $root.Values.api.auth.kubernetes) }}
+automountServiceAccountToken: {{ or (eq $component "operator") (and (eq $component "api") $root.Values.api.auth.kubernetes (lt (len .) 5)) }}
 # Variables of services would look like settings with unknown names.
 enableServiceLinks: false
 securityContext:
