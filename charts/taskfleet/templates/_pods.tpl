@@ -1,6 +1,6 @@
 {{/* Parts of pod templates. All pods pass the restricted Pod Security Standard. */}}
 
-{{/* The head of a pod's spec: (list . "api" .Values.api USER). */}}
+{{/* The head of a pod's spec: (list . "api" .Values.api USER), and a fifth word for a pod without a token. */}}
 {{- define "taskfleet.podSpec" -}}
 {{- $root := index . 0 -}}{{- $component := index . 1 -}}{{- $values := index . 2 -}}{{- $user := index . 3 -}}
 serviceAccountName: {{ include "taskfleet.name" (list $root $component) }}
