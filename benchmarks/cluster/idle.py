@@ -3,11 +3,11 @@
 import json
 import time
 
-import httpx
 from tests.support.cluster import RELEASE, Cluster
 from tests.support.waiting import eventually_sync
 
 from benchmarks.cluster.bursts import burst_queue, measure_burst
+from benchmarks.cluster.processes import read_process
 from benchmarks.cluster.sniffer import counting_requests
 from benchmarks.figures import Figure, say
 
@@ -34,10 +34,10 @@ def measure_idle(cluster: Cluster, rounds: int) -> list[Figure]:
     (broker,) = cluster.find("pods", "app.kubernetes.io/component=rabbitmq")
     _wait_calm(cluster)
     for _ in range(rounds):
-        before = _read_process(cluster)
+        before = _read_operator(cluster)
         with counting_requests(broker["status"]["podIP"], BROKER_PORTS) as counts:
             time.sleep(WINDOW_SECONDS)  # the measured window itself
-        after = _read_process(cluster)
+        after = _read_operator(cluster)
         seconds = after["at"] - before["at"]
         requests.append(counts.by_sender[operator["status"]["podIP"]] / WINDOW_SECONDS)
         everybody.append(counts.requests / WINDOW_SECONDS)
@@ -71,24 +71,18 @@ def _count_ready(cluster: Cluster) -> int:
     return ready
 
 
-def _read_process(cluster: Cluster) -> dict[str, float]:
+def _read_operator(cluster: Cluster) -> dict[str, float]:
     address = cluster.get("service", f"{RELEASE}-operator")["spec"]["clusterIP"]
-    text = httpx.get(f"http://{address}:8080/metrics", timeout=10, trust_env=False).text
-    found = {"at": time.monotonic()}
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name.startswith("process_"):
-            found[name] = float(value)
-    return found
+    return read_process(f"{address}:8080")
 
 
 def _wait_calm(cluster: Cluster) -> None:
     """Return once the work of taking the queues up is over."""
 
     def probe() -> bool:
-        before = _read_process(cluster)
+        before = _read_operator(cluster)
         time.sleep(3)  # a window to compare over
-        after = _read_process(cluster)
+        after = _read_operator(cluster)
         used = after["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]
         return used / (after["at"] - before["at"]) < 0.10
 

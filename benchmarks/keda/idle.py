@@ -6,6 +6,7 @@ import time
 import httpx
 from tests.support.cluster import CommandError, run
 
+from benchmarks.cluster.processes import read_process
 from benchmarks.cluster.sniffer import counting_requests
 from benchmarks.keda.installing import NAMESPACE
 from benchmarks.keda.peers import Peer, Shape
@@ -29,10 +30,10 @@ def measure_idle_queues(setting: Setting, peer: Peer, queue: str) -> dict[str, f
         time.sleep(SETTLE_SECONDS)  # what comes up is over
         operator = _find_operator(setting, peer)
         (broker,) = setting.cluster.find("pods", "app.kubernetes.io/component=rabbitmq")
-        first = _read_process(operator)
+        first = read_process(f"{operator}:8080")
         with counting_requests(broker["status"]["podIP"], BROKER_PORTS) as counts:
             time.sleep(WINDOW_SECONDS)  # the measured window itself
-        last = _read_process(operator)
+        last = read_process(f"{operator}:8080")
         seconds = last["at"] - first["at"]
         return {
             "ready": ready,
@@ -56,16 +57,6 @@ def _find_operator(setting: Setting, peer: Peer) -> str:
     if len(running) != 1:
         raise CommandError(f"{len(running)} KEDA operators")
     return str(running[0]["status"]["podIP"])
-
-
-def _read_process(address: str) -> dict[str, float]:
-    text = httpx.get(f"http://{address}:8080/metrics", timeout=10, trust_env=False).text
-    found = {"at": time.monotonic()}
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name.startswith("process_"):
-            found[name] = float(value)
-    return found
 
 
 def _count_connections(setting: Setting) -> int:

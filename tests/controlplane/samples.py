@@ -3,8 +3,9 @@
 from typing import Any
 
 from tests.support.controlplane import ControlPlane
+from tests.support.waiting import eventually_sync
 
-__all__ = ["API", "build_task_queue", "create", "merge", "queue_path"]
+__all__ = ["API", "await_later_creation", "build_task_queue", "create", "merge", "queue_path"]
 
 API = "taskfleet.dev/v1alpha1"
 
@@ -43,3 +44,15 @@ def queue_path(namespace: str, name: str = "", subresource: str = "") -> str:
 def create(plane: ControlPlane, queue: dict[str, Any]) -> dict[str, Any]:
     """Create a TaskQueue; returns it as the API server has it."""
     return plane.request("POST", queue_path(queue["metadata"]["namespace"]), queue)
+
+
+def await_later_creation(plane: ControlPlane, namespace: str, name: str) -> None:
+    """Wait until what is created now counts as newer than a TaskQueue: creation times are whole seconds."""
+    created = plane.request("GET", queue_path(namespace, name))["metadata"]["creationTimestamp"]
+
+    def is_later() -> bool:
+        probe = build_task_queue(namespace, "later")
+        made = plane.request("POST", queue_path(namespace) + "?dryRun=All", probe)
+        return bool(made["metadata"]["creationTimestamp"] > created)
+
+    eventually_sync(is_later, 40)

@@ -1,13 +1,12 @@
 """Two operators share the TaskQueues of a cluster out by label, and see each other's queues."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.controlplane.operators import OperatorProcess, get_condition
 from tests.controlplane.rights import bind_rights
-from tests.controlplane.samples import build_task_queue, create, queue_path
+from tests.controlplane.samples import await_later_creation, build_task_queue, create, queue_path
 from tests.support.brokers import Valkey
 from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually_sync
@@ -81,7 +80,7 @@ def test_two_on_one_queue_are_found_across_shards(control_plane: ControlPlane, h
     namespace = control_plane.make_namespace("q")
     create(control_plane, build_task_queue(namespace, "old", queueName="contested"))
     wait_ready(control_plane, namespace, "old")
-    time.sleep(1.1)  # creation times are whole seconds
+    await_later_creation(control_plane, namespace, "old")
     create(control_plane, label(build_task_queue(namespace, "new", queueName="contested"), "blue"))
     eventually_sync(lambda: get_condition(control_plane, namespace, "new").get("reason") == "QueueConflict", SECONDS)
     assert f"{namespace}/old" in get_condition(control_plane, namespace, "new")["message"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.controlplane.operators import OperatorProcess, get_condition
-from tests.controlplane.samples import build_task_queue, create, queue_path
+from tests.controlplane.samples import await_later_creation, build_task_queue, create, queue_path
 from tests.support.brokers import Valkey
 from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually_sync
@@ -77,15 +77,7 @@ def test_older_task_queue_keeps_the_queue(
     """Of two on one queue the newer waits with QueueConflict, and takes over when the older is deleted."""
     create(control_plane, build_task_queue(namespace, "zz-older", queueName="contended"))
     await_reason(control_plane, namespace, "zz-older", "Reconciled")
-    created = control_plane.request("GET", queue_path(namespace, "zz-older"))["metadata"]["creationTimestamp"]
-
-    def create_newer() -> bool:
-        # Creation times are whole seconds.
-        path = queue_path(namespace) + "?dryRun=All"
-        probe = control_plane.request("POST", path, build_task_queue(namespace, "aa-newer"))
-        return bool(probe["metadata"]["creationTimestamp"] > created)
-
-    eventually_sync(create_newer, SECONDS)
+    await_later_creation(control_plane, namespace, "zz-older")
     create(control_plane, build_task_queue(namespace, "aa-newer", queueName="contended"))
     condition = await_reason(control_plane, namespace, "aa-newer", "QueueConflict")
     assert condition["status"] == "False"

@@ -53,6 +53,11 @@ class Caller:
     async def prepare(self, queues: Sequence[str]) -> None:
         """Find out what has to be asked for before `sees` can tell of these queues."""
 
+    async def may_see(self, queue: str) -> bool:
+        """Whether the queue exists for the caller, asked for where that is needed."""
+        await self.prepare((queue,))
+        return self.sees(queue)
+
     def select(self, queues: Sequence[str]) -> Sequence[str]:
         """Those of the queues that the caller sees."""
         return queues if self.sees_all else [queue for queue in queues if self.sees(queue)]

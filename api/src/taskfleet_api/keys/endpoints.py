@@ -4,17 +4,14 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from taskfleet_api.keys.schemas import KEY_EXAMPLE, NAME_PATTERN, KeyList, NewKeyInput, NewKeyModel
+from taskfleet_api.receiving import receive_model
 from taskfleet_api.records import KeyRecord
-from taskfleet_api.requests import Json, ServicesOf, problem_responses, receive_body
-from taskfleet_api.tasks.json_text import parse_members, parse_value
-from taskfleet_api.tasks.parsing import build_field_errors, escape_pointer
+from taskfleet_api.requests import Json, ServicesOf, problem_responses
 from taskfleet_api.tasks.rendering import render_moment
-from taskfleet_core.errors import InvalidInputError
 
 __all__ = ["router"]
 
@@ -56,13 +53,7 @@ async def list_keys(services: ServicesOf) -> Json:
 )
 async def create_key(request: Request, services: ServicesOf) -> Json:
     """Make a key; the answer is the only place where it can be read."""
-    body, _ = await receive_body(request, MAX_BODY_BYTES)
-    members = parse_members(body, services.settings.max_json_depth)
-    values = {name: parse_value(text, f"#/{escape_pointer(name)}") for name, text in members.items()}
-    try:
-        wanted = NewKeyInput.model_validate(values)
-    except ValidationError as error:
-        raise InvalidInputError("The input is not valid.", build_field_errors(error)) from error
+    wanted, _ = await receive_model(request, NewKeyInput, MAX_BODY_BYTES)
     record, secret = await services.keys.create(wanted)
     return Json(msgspec.json.encode({**_document(record), "key": secret}), 201, NO_STORE)
 

@@ -8,8 +8,8 @@ from taskfleet_api.access import get_caller
 from taskfleet_api.background import Background, KnownQueue, QueueStatus
 from taskfleet_api.live import LiveStore
 from taskfleet_api.records import Records
-from taskfleet_api.tasks.model import UnknownQueueError
 from taskfleet_api.tasks.reading import Tasks
+from taskfleet_api.tasks.visibility import find_queue
 from taskfleet_core.errors import UnavailableError
 from taskfleet_core.scaling import describe_report
 
@@ -32,11 +32,8 @@ class Queues:
 
     async def get(self, name: str) -> KnownQueue:
         """The queue. Raises NotFoundError."""
-        queue, caller = self._directory.get(name), get_caller()
-        await caller.prepare((name,))
-        if queue is None or not caller.sees(name):
-            raise UnknownQueueError(name, caller.select(self._directory.names()))
-        return queue
+        await get_caller().prepare((name,))
+        return find_queue(self._directory, name)
 
     async def describe(self, name: str) -> dict[str, Any]:
         """One queue with all its figures. Raises NotFoundError."""

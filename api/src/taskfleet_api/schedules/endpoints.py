@@ -1,17 +1,17 @@
 """`/api/v1/schedules`."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from taskfleet_api.authentication import get_principal
 from taskfleet_api.background import parse_spec
+from taskfleet_api.receiving import receive_model
 from taskfleet_api.records import ScheduleRecord
-from taskfleet_api.requests import Json, ServicesOf, problem_responses, receive_body
+from taskfleet_api.requests import Json, ServicesOf, problem_responses
 from taskfleet_api.schedules.schemas import (
     ID_PATTERN,
     SCHEDULE_EXAMPLE,
@@ -21,16 +21,12 @@ from taskfleet_api.schedules.schemas import (
     SchedulePage,
 )
 from taskfleet_api.schedules.service import TemplateText
-from taskfleet_api.tasks.json_text import parse_members, parse_value
-from taskfleet_api.tasks.parsing import build_field_errors, escape_pointer
 from taskfleet_api.tasks.rendering import raw, render_moment
-from taskfleet_core.errors import InvalidInputError
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"])
 Id = Annotated[str, Path(pattern=ID_PATTERN, max_length=128, examples=["daily-report"])]
-Input = TypeVar("Input", bound=ScheduleInput)
 BODY_PROBLEMS = problem_responses(400, 404, 408, 409, 413, 415, 422)
 
 
@@ -69,8 +65,8 @@ async def list_schedules(
 )
 async def create_schedule(request: Request, services: ServicesOf) -> Json:
     """Create a periodic task; 409 when its id is taken."""
-    wanted, text = await _receive(request, NewScheduleInput)
-    created = await services.schedules.create(wanted, text, get_principal(request))
+    wanted, members = await receive_model(request, NewScheduleInput)
+    created = await services.schedules.create(wanted, TemplateText(members), get_principal(request))
     location = f"{services.settings.root_path}/api/v1/schedules/{created.id}"
     return Json(msgspec.json.encode(_document(created)), 201, {"Location": location})
 
@@ -97,8 +93,8 @@ async def get_schedule(schedule_id: Id, services: ServicesOf) -> Json:
 )
 async def put_schedule(schedule_id: Id, request: Request, services: ServicesOf) -> Json:
     """Create or replace a periodic task; ticks that were missed until then are forgotten."""
-    wanted, text = await _receive(request, ScheduleInput)
-    record, created = await services.schedules.put(schedule_id, wanted, text, get_principal(request))
+    wanted, members = await receive_model(request, ScheduleInput)
+    record, created = await services.schedules.put(schedule_id, wanted, TemplateText(members), get_principal(request))
     return Json(msgspec.json.encode(_document(record)), 201 if created else 200)
 
 
@@ -113,17 +109,6 @@ async def delete_schedule(schedule_id: Id, services: ServicesOf) -> Response:
     """Delete a periodic task; what it has submitted stays."""
     await services.schedules.delete(schedule_id)
     return Response(status_code=204)
-
-
-async def _receive(request: Request, model: type[Input]) -> tuple[Input, TemplateText]:
-    settings = request.app.state.services.settings
-    body, _ = await receive_body(request, settings.max_item_bytes)
-    members = parse_members(body, settings.max_json_depth)
-    values = {name: parse_value(text, f"#/{escape_pointer(name)}") for name, text in members.items()}
-    try:
-        return model.model_validate(values), TemplateText(members)
-    except ValidationError as error:
-        raise InvalidInputError("The input is not valid.", build_field_errors(error)) from error
 
 
 def _document(record: ScheduleRecord) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from taskfleet_api.background import (
 )
 from taskfleet_api.records import Records, RetryPolicy, ScheduleRecord, build_labels
 from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
-from taskfleet_api.tasks.model import UnknownQueueError, build_unknown_task_error
+from taskfleet_api.tasks.model import build_unknown_task_error
 from taskfleet_api.tasks.submitting import check_abilities
+from taskfleet_api.tasks.visibility import find_queue
 from taskfleet_core.errors import ConflictError, InvalidInputError, NotFoundError
 
 __all__ = ["Schedules", "TemplateText"]
@@ -43,9 +44,7 @@ class Schedules:
     async def get(self, schedule_id: str) -> ScheduleRecord:
         """The schedule. Raises NotFoundError."""
         found = await self._records.get_schedule(schedule_id)
-        if found is not None:
-            await get_caller().prepare((found.queue,))
-        if found is None or not get_caller().sees(found.queue):
+        if found is None or not await get_caller().may_see(found.queue):
             raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
         return found
 
@@ -99,9 +98,7 @@ class Schedules:
             raise NotFoundError(f"There is no schedule {schedule_id[:128]!r}.")
 
     def _check(self, wanted: ScheduleInput) -> None:
-        queue, caller = self._directory.get(wanted.queue), get_caller()
-        if queue is None or not caller.sees(wanted.queue):
-            raise UnknownQueueError(wanted.queue, caller.select(self._directory.names()))
+        queue = find_queue(self._directory, wanted.queue)
         errors = validate_rule(wanted.model_dump(include={"cron", "interval_seconds", "time_zone", "catch_up"}))
         if errors:
             raise InvalidInputError("The input is not valid.", errors)
@@ -115,9 +112,7 @@ class Schedules:
         if caller.sees_all:
             return
         present = await self._records.get_schedule(schedule_id)
-        if present is not None:
-            await caller.prepare((present.queue,))
-        if present is not None and not caller.sees(present.queue):
+        if present is not None and not await caller.may_see(present.queue):
             raise ConflictError(f"The id {schedule_id!r} is taken: choose another one.")
 
     async def _build_rule(self, schedule_id: str, wanted: ScheduleInput, now: datetime) -> ScheduleRule:

@@ -63,10 +63,11 @@ class HotSubmissions:
             await self._app(scope, receive, send)
             return
         with acting_as(caller):
-            await self._submit(services, caller.principal, scope, receive, send)
+            await self._submit(services, caller.principal, headers, scope, receive, send)
 
-    async def _submit(self, services: Services, principal: str, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = dict(scope["headers"])
+    async def _submit(
+        self, services: Services, principal: str, headers: Headers, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         started = time.perf_counter()
         try:
             body = await self._read(services, headers, receive)

@@ -35,9 +35,7 @@ class Tasks:
     async def get(self, task_id: UUID) -> TaskRecord:
         """The record overlaid with the live state. Raises NotFoundError."""
         record = await self._records.get(task_id)
-        if record is not None:
-            await get_caller().prepare((record.queue,))
-        if record is None or not get_caller().sees(record.queue):
+        if record is None or not await get_caller().may_see(record.queue):
             raise NotFoundError(f"There is no task {task_id}.")
         return (await self._overlay_all((record,)))[0]
 

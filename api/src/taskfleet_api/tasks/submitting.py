@@ -19,11 +19,11 @@ from taskfleet_api.tasks.model import (
     HeldBackError,
     NewSubmission,
     SubmittedTask,
-    UnknownQueueError,
     build_unknown_task_error,
 )
 from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
+from taskfleet_api.tasks.visibility import find_queue
 from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
 from taskfleet_core.states import TaskState
 
@@ -119,9 +119,7 @@ class Submissions:
 
     def build_task(self, submission: NewSubmission) -> NewTask:
         """The row of a submission. Raises NotFoundError, InvalidInputError and ConflictError; does no I/O."""
-        queue, caller = self._directory.get(submission.queue), get_caller()
-        if queue is None or not caller.sees(submission.queue):
-            raise UnknownQueueError(submission.queue, caller.select(self._directory.names()))
+        queue = find_queue(self._directory, submission.queue)
         if queue.scale_only or submission.timeout_seconds is not None:
             check_abilities(queue, submission.timeout_seconds)
         if self._directory.knows_task(submission.queue, submission.task) is False:
