@@ -40,6 +40,7 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/generate_dashboards.py --check
 	$(BIN)/python hack/generate_chart.py --check
 	$(BIN)/python hack/render_k8s.py --check
+	$(BIN)/python hack/generate_reliability.py --check
 	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
 
 format: bootstrap ## format and fix what the linter can fix
@@ -54,6 +55,7 @@ generate: bootstrap ## write the generated files again
 	$(BIN)/python hack/generate_dashboards.py
 	$(BIN)/python hack/generate_chart.py
 	$(BIN)/python hack/render_k8s.py
+	$(BIN)/python hack/generate_reliability.py
 
 bench: services ## measure submissions, batches, workers and latency beside their peers
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,87 @@
+"""Writes docs/reliability.md from the results of the kill matrix; `--check` says whether it is up to date."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.faults.results import Cell, Place, Results, read_results  # noqa: E402 - from the root of the repository
+
+PAGE = ROOT / "docs" / "reliability.md"
+TITLES = {Place.LOCAL: "One machine", Place.CLUSTER: "Kubernetes, one node"}
+HEAD = (
+    "| Fault | Accepted | Lost | Final states | Second runs, and why | Cut short | Refused | Recovery | Settled |\n"
+    "|---|--:|--:|---|---|--:|--:|--:|--:|"
+)
+
+
+def build_tables(results: Results) -> str:
+    """A table for each part that was struck."""
+    parts = dict.fromkeys(cell.part for cell in results.cells)
+    tables = [f"`{results.command}`, {results.machine}"]
+    for part in parts:
+        rows = [build_row(cell) for cell in results.cells if cell.part == part]
+        tables.append("\n".join([f"### {part}", "", HEAD, *rows]))
+    notes = [f"- {cell.fault}: {cell.note}" for cell in results.cells if cell.note]
+    return "\n\n".join([*tables, *(["Notes:\n\n" + "\n".join(notes)] if notes else [])])
+
+
+def build_row(cell: Cell) -> str:
+    """One cell of the matrix as a line; what breaks the promise is bold."""
+    wrong = {
+        "lost": cell.lost,
+        "succeeded without a run": cell.untold,
+        "not told": cell.strays,
+        "in an unexpected state": cell.unexpected,
+    }
+    lost = "0" if not any(wrong.values()) else "**" + ", ".join(f"{n} {what}" for what, n in wrong.items() if n) + "**"
+    seed = "" if cell.seed is None else f" (seed {cell.seed})"
+    cells = (
+        cell.fault + seed,
+        f"{cell.accepted:,}",
+        lost,
+        _counts(cell.states.items()),
+        _counts(cell.duplicates.items()) or "none",
+        f"{cell.interrupted:,}",
+        f"{cell.refused:,}",
+        _seconds(cell.recovery_seconds),
+        _seconds(cell.settled_seconds),
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _counts(counts: Iterable[tuple[str, int]]) -> str:
+    return "; ".join(f"{count:,} {name}" for name, count in sorted(counts, key=lambda each: -each[1]))
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def build_page(page: str) -> str:
+    """The page with its tables replaced; the prose between them stays."""
+    for place in Place:
+        results = read_results(place)
+        begin, end = f"<!-- {place} -->", f"<!-- end of {place} -->"
+        head, rest = page.split(begin, 1)
+        tables = f"## {TITLES[place]}\n\n{build_tables(results)}\n" if results else ""
+        page = f"{head}{begin}\n{tables}{end}{rest.split(end, 1)[1]}"
+    return page
+
+
+def main() -> int:
+    """Write the page, or compare it."""
+    present = PAGE.read_text()
+    wanted = build_page(present)
+    if "--check" in sys.argv[1:]:
+        if present != wanted:
+            sys.stderr.write(f"not up to date: {PAGE.relative_to(ROOT)}; run `make generate`\n")
+        return int(present != wanted)
+    PAGE.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
