@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,11 @@ __all__ = ["Applier", "build_hash"]
 OPTIONAL_KINDS = ("PodDisruptionBudget",)
 
 Manifest = dict[str, Any]
+_Place = tuple[str, str, str]  # kind, namespace, name
+
+
+async def _go_on() -> None:
+    """Nobody has to be let past."""
 
 
 def build_hash(manifest: Manifest) -> str:
@@ -30,11 +36,22 @@ def build_hash(manifest: Manifest) -> str:
 class Applier:
     """All writes of the operator."""
 
-    def __init__(self, kube: Kube, store: Store, events: EventSender) -> None:
-        self._kube, self._store, self._events = kube, store, events
+    def __init__(
+        self, kube: Kube, store: Store, events: EventSender, give_way: Callable[[], Awaitable[None]] = _go_on
+    ) -> None:
+        """`give_way` is awaited before events and status: replicas of other TaskQueues are more urgent."""
+        self._kube, self._store, self._events, self._give_way = kube, store, events, give_way
         # (kind, namespace, name) -> (hash of what was wanted, how the API server stored it), where the two differ in
         # spelling: `cpu: 1000m` is stored as `1`, and must not look like drift for ever.
-        self._stored: dict[tuple[str, str, str], tuple[str, Manifest]] = {}
+        self._stored: dict[_Place, tuple[str, Manifest]] = {}
+        # What was found settled last, and at which version: the same two need not be compared again.
+        self._settled: dict[_Place, tuple[Manifest, str]] = {}
+
+    def forget(self, namespace: str, name: str) -> None:
+        """Drop what is remembered of children of this name."""
+        for table in (self._stored, self._settled):
+            for place in [place for place in table if place[1:] == (namespace, name)]:
+                del table[place]
 
     async def apply(self, observed: Observed, plan: Plan) -> list[Manifest]:
         """Carry the plan out; returns the children as the API server has them now. A conflict means: look again."""
@@ -51,6 +68,7 @@ class Applier:
         except (RefusedError, ForbiddenError) as error:
             await self._report_refusal(observed, plan, error)
             raise
+        await self._give_way()
         for event in plan.events:
             await self._events.send(observed.raw, event)
         await self._write_status(observed, plan.status)
@@ -58,13 +76,18 @@ class Applier:
 
     async def _apply_child(self, observed: Observed, child: Manifest) -> Manifest | None:
         kind, namespace, name = child["kind"], child["metadata"]["namespace"], child["metadata"]["name"]
+        actual = observed.children.get((kind, name))
+        place = (kind, namespace, name)
+        if actual is not None and self._was_settled(place, child, actual):
+            return None
         digest = build_hash(child)
         wanted = {**child, "metadata": {**child["metadata"], "annotations": {SPEC_HASH: digest}}}
-        actual = observed.children.get((kind, name))
-        if actual is None:
-            # Also when somebody took the labels off: a Deployment that runs must not be born a second time with 0 pods.
+        if actual is None and kind == "Deployment":
+            # Somebody may have taken its labels off: one that runs must not be born a second time with 0 pods. What
+            # else is there without them gets them back by being applied.
             actual = await self._kube.find(kind, namespace, name)
         if actual is not None and self._is_settled(wanted, actual, digest):
+            self._settled[place] = (child, actual["metadata"]["resourceVersion"])
             return None
         if kind == "Deployment":
             wanted = _with_birth_replicas(wanted, actual)
@@ -74,6 +97,10 @@ class Applier:
         answer = await self._kube.apply(wanted)
         self._remember_stored(wanted, answer, digest)
         return answer
+
+    def _was_settled(self, place: _Place, child: Manifest, actual: Manifest) -> bool:
+        settled = self._settled.get(place)
+        return settled is not None and settled[0] is child and settled[1] == actual["metadata"]["resourceVersion"]
 
     def _is_settled(self, wanted: Manifest, actual: Manifest, digest: str) -> bool:
         if is_covered(_without_kind(wanted), actual):
@@ -148,7 +175,7 @@ def _merge_status(raw: Manifest, status: Manifest) -> Manifest:
     return {**(raw.get("status") or {}), **status}
 
 
-def _get_place(manifest: Manifest) -> tuple[str, str, str]:
+def _get_place(manifest: Manifest) -> _Place:
     # An answer without a kind does not occur on single objects; wanted ones always have it before it is taken off.
     metadata = manifest["metadata"]
     return str(manifest.get("kind")), metadata["namespace"], metadata["name"]

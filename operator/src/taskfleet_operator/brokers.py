@@ -3,6 +3,7 @@
 import base64
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from taskfleet_core.addresses import is_amqp_url, is_redis_url, parse_amqp_url
@@ -44,6 +45,7 @@ class Resolution:
     where: str = ""  # where credentials are corrected
 
 
+@lru_cache(maxsize=1024)
 def build_identity(url: str) -> str:
     """Servers and virtual host (or database) of a broker URL: users and spelling do not count.
 

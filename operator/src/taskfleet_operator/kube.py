@@ -162,10 +162,13 @@ class Kube:
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Server-side apply under the operator's name; fields of other managers stay theirs. With a resourceVersion
-        in its metadata it is a ConflictError if the object is not the one that was read."""
+        in its metadata it is a ConflictError if the object is not the one that was read. Of METADATA_KINDS the answer
+        is the metadata alone."""
         metadata = manifest["metadata"]
         path = build_path(manifest["kind"], metadata["namespace"], metadata["name"])
-        return await self._patch(path, manifest, "application/apply-patch+yaml", FIELD_MANAGER, force=True)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        accept = METADATA_CHANGES if manifest["kind"] in METADATA_KINDS else "application/json"
+        return await self._call("PATCH", path, query, manifest, "application/apply-patch+yaml", accept)
 
     async def apply_scale(self, namespace: str, name: str, replicas: int, resource_version: str) -> Manifest:
         """Set the replicas of a Deployment, if it has not changed since it was read."""
@@ -176,7 +179,8 @@ class Kube:
             "spec": {"replicas": replicas},
         }
         path = build_path("Deployment", namespace, name, "scale")
-        return await self._patch(path, body, "application/apply-patch+yaml", SCALE_MANAGER, force=True)
+        query = {"fieldManager": SCALE_MANAGER, "force": "true"}
+        return await self._call("PATCH", path, query, body, "application/apply-patch+yaml")
 
     async def delete(self, manifest: Manifest) -> None:
         """Delete an object, if it has not changed since it was read; one that is gone is no error."""
@@ -198,13 +202,8 @@ class Kube:
     async def annotate_pod(self, namespace: str, name: str, annotations: dict[str, str | None]) -> None:
         """Set or (None) remove annotations of a pod."""
         body = {"metadata": {"annotations": annotations}}
-        await self._patch(build_path("Pod", namespace, name), body, "application/merge-patch+json", FIELD_MANAGER)
-
-    async def _patch(
-        self, path: str, body: Manifest, content_type: str, manager: str, *, force: bool = False
-    ) -> Manifest:
-        query = {"fieldManager": manager, **({"force": "true"} if force else {})}
-        return await self._call("PATCH", path, query, body, content_type)
+        query = {"fieldManager": FIELD_MANAGER}
+        await self._call("PATCH", build_path("Pod", namespace, name), query, body, "application/merge-patch+json")
 
     async def _call(
         self,

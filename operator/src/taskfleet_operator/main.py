@@ -80,7 +80,7 @@ class Operator:
             brokers=BrokerDirectory(kube, settings),
             poller=self._poller,
             keeper=self._keeper,
-            applier=Applier(kube, self._store, events),
+            applier=Applier(kube, self._store, events, lambda: self.work.give_way()),
             events=events,
             watchers=self._watchers,
             injection=Injection.from_files(read_injected_files()),

@@ -7,19 +7,22 @@ from typing import Any
 
 from taskfleet_core.scaling import Cause, Decision, Observation, ScalingSpec, decide
 from taskfleet_core.schedules import apply_schedules
+from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.deployment import build_deployment, is_paused
 from taskfleet_operator.children.disruption_budget import build_disruption_budget
 from taskfleet_operator.children.secret import build_secret, build_secret_hash
 from taskfleet_operator.children.service_account import build_service_account
 from taskfleet_operator.conditions import build_conditions, format_time
 from taskfleet_operator.names import Reason, get_selector_text
-from taskfleet_operator.observed import EventToSend, Observed, Plan, ScaleStep
+from taskfleet_operator.observed import Credentials, EventToSend, Observed, Plan, ScaleStep
 from taskfleet_operator.victims import build_costs, select_victims
 
-__all__ = ["Limiter", "build_plan", "get_replicas", "is_acting"]
+__all__ = ["ChildBuilder", "Children", "Limiter", "build_children", "build_plan", "get_replicas", "is_acting"]
 
 # What limits of several TaskQueues make of a decision; the last argument says whether it will be carried out.
 Limiter = Callable[[Observed, Decision, ScalingSpec, bool], Decision]
+Children = tuple[dict[str, Any], ...]
+ChildBuilder = Callable[[TaskQueue, Credentials, str], Children]
 
 # Looked at again after this time although nothing changed: idle time passes without an event.
 REQUEUE_SECONDS = 1.0
@@ -38,11 +41,19 @@ class _Change:
     note: str = ""  # what keeps pods that are too many from leaving yet
 
 
-def build_plan(observed: Observed, injection: str, now: datetime, at: float, limit: Limiter | None = None) -> Plan:
-    """Everything that one reconcile writes. `at` is a monotonic clock in seconds, `now` the time for people."""
+def build_plan(
+    observed: Observed,
+    injection: str,
+    now: datetime,
+    at: float,
+    limit: Limiter | None = None,
+    build: ChildBuilder | None = None,
+) -> Plan:
+    """Everything that one reconcile writes. `at` is a monotonic clock in seconds, `now` the time for people. `build`
+    is `build_children`, or somebody who remembers what that made."""
     if observed.conflict_with or observed.credentials is None:
         return _build_refusal(observed, now)
-    children = _build_children(observed, injection)
+    children = (build or build_children)(observed.queue, observed.credentials, injection)
     mode = _get_mode(observed)
     scaling = observed.queue.spec.scaling
     spec = apply_schedules(observed.queue.build_scaling_spec(), scaling.schedules, now)
@@ -76,14 +87,13 @@ def _build_refusal(observed: Observed, now: datetime) -> Plan:
     return Plan(status=status, events=events, memory=observed.memory, requeue_after_seconds=pause)
 
 
-def _build_children(observed: Observed, injection: str) -> tuple[dict[str, Any], ...]:
-    assert observed.credentials is not None
-    queue = observed.queue
+def build_children(queue: TaskQueue, credentials: Credentials, injection: str) -> Children:
+    """All children of a TaskQueue, in the order in which they are made."""
     budget = build_disruption_budget(queue)
     return (
         build_service_account(queue),
-        build_secret(queue, observed.credentials),
-        build_deployment(queue, injection=injection, secret_hash=build_secret_hash(observed.credentials)),
+        build_secret(queue, credentials),
+        build_deployment(queue, injection=injection, secret_hash=build_secret_hash(credentials)),
         *((budget,) if budget else ()),
     )
 

@@ -27,10 +27,10 @@ from taskfleet_operator.events import EventSender
 from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.indexing import Entry, QueueIndex, get_key
 from taskfleet_operator.kube import Kube
-from taskfleet_operator.names import ConditionType, Reason
+from taskfleet_operator.names import ConditionType, Reason, get_child_name
 from taskfleet_operator.observed import Credentials, EventToSend, Observed, PodFacts
 from taskfleet_operator.observing import build_pod_facts, explain_invalid, explain_problem
-from taskfleet_operator.planning import build_plan, is_acting
+from taskfleet_operator.planning import Children, build_children, build_plan, is_acting
 from taskfleet_operator.polling import Poller
 from taskfleet_operator.samples import Sample, build_samples
 from taskfleet_operator.settings import OperatorSettings
@@ -59,6 +59,14 @@ class _State:
     decision: Decision | None = None
     causes: dict[str, int] = field(default_factory=dict)
     ownerless_since: float | None = None  # monotonic: uses the ConfigMap of the worker package without owning it
+    _built: tuple[TaskQueue, Credentials, str, Children] | None = None
+
+    def build_children(self, queue: TaskQueue, credentials: Credentials, injection: str) -> Children:
+        """The same objects as last time as long as nothing that they are made of is another."""
+        built = self._built
+        if built is None or built[0] is not queue or built[1:3] != (credentials, injection):
+            built = self._built = (queue, credentials, injection, build_children(queue, credentials, injection))
+        return built[3]
 
 
 @dataclass
@@ -109,6 +117,8 @@ class Reconciler:
         access = gone.access if gone else None
         self.index.remove(key)
         self._states.pop(key, None)
+        namespace, _, name = key.partition("/")
+        self.applier.forget(namespace, get_child_name(name))
         if self.fleet.leave(key, lambda: self._count_pods(key)):
             self._leaving.add(key)
         if gone is None or gone.queue is None or not gone.places:
@@ -193,7 +203,9 @@ class Reconciler:
             return self._leave_to_others(entry)
         state = self._states.setdefault(key, _State())
         observed = self._observe(entry, entry.queue, resolution, state)
-        plan = build_plan(observed, self.injection.name, datetime.now(UTC), time.monotonic(), self.fleet.limit)
+        plan = build_plan(
+            observed, self.injection.name, datetime.now(UTC), time.monotonic(), self.fleet.limit, state.build_children
+        )
         if plan.decision is None:
             self.fleet.hold(observed)
         again = await self._ensure_injection(entry.queue, state) if plan.apply else None

@@ -1,9 +1,10 @@
-"""A de-duplicating work queue: one worker per key, many keys at once, per-key back-off. Knows nothing of Kubernetes.
+"""A de-duplicating work queue: one run per key, many keys at once, per-key back-off. Knows nothing of Kubernetes.
 
 Keys are `group/name`; groups (namespaces) take turns, so that one with a thousand keys delays another's by one.
 """
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ __all__ = ["WorkQueue"]
 
 MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 30.0
 MIN_CONFLICT_SECONDS, MAX_CONFLICT_SECONDS = 0.05, 1.0
+GIVE_WAY_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
@@ -27,7 +29,7 @@ class WorkQueue:
 
     def __init__(self, handle: Callable[[str], Awaitable[float | None]], workers: int) -> None:
         self._handle = handle
-        self._workers = workers
+        self._slots = asyncio.Semaphore(workers)
         self._ready: dict[str, deque[str]] = {}  # group -> keys that wait; never empty
         self._turns: deque[str] = deque()  # the groups that have keys waiting, next one first
         self._waiting: set[str] = set()
@@ -36,7 +38,10 @@ class WorkQueue:
         self._failures: dict[str, int] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._wake = asyncio.Semaphore(0)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._calm = asyncio.Event()  # no key waits
+        self._calm.set()
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._runs: set[asyncio.Task[None]] = set()
 
     @property
     def depth(self) -> int:
@@ -50,6 +55,7 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
+            self._calm.clear()
             self._put(key)
             self._wake.release()
 
@@ -64,16 +70,28 @@ class WorkQueue:
         self._cancel_timer(key)
         self._failures.pop(key, None)
 
+    async def give_way(self) -> None:
+        """To be awaited by `handle` before the part of its run that may wait: keys that no run has begun for yet go
+        first, for a while. The key counts as being handled all the time."""
+        if self._calm.is_set():
+            return
+        self._slots.release()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GIVE_WAY_SECONDS):
+                await self._calm.wait()
+        await self._slots.acquire()  # a run cancelled before ends one slot short, which matters to nobody: all end
+
     async def start(self) -> None:
-        """Start the workers."""
-        self._tasks = [asyncio.create_task(self._work(), name=f"reconcile-{n}") for n in range(self._workers)]
+        """Begin to handle keys."""
+        self._dispatcher = asyncio.create_task(self._dispatch(), name="reconcile")
 
     async def stop(self) -> None:
-        """Stop the workers; what they are at is cancelled."""
+        """Stop; what is being handled is cancelled."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        await end_tasks(self._tasks)
+        await end_tasks([self._dispatcher] if self._dispatcher else [])
+        await end_tasks(list(self._runs))
 
     def _put(self, key: str) -> None:
         group = key.partition("/")[0]
@@ -102,28 +120,37 @@ class WorkQueue:
         if timer is not None:
             timer.cancel()
 
-    async def _work(self) -> None:
+    async def _dispatch(self) -> None:
         while True:
             await self._wake.acquire()
+            await self._slots.acquire()
             key = self._take()
             self._waiting.discard(key)
+            if not self._waiting:
+                self._calm.set()
             self._running.add(key)
-            try:
-                later = await self._handle(key)
-                self._failures.pop(key, None)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                later = self._back_off(key, error)
-                # A failure may follow its own writes, whose events ask for another run: the pause comes first.
-                self._again.discard(key)
-            finally:
-                self._running.discard(key)
-            if key in self._again:
-                self._again.discard(key)
-                self.add(key)
-            elif later is not None:
-                self.add_later(key, later)
+            run = asyncio.create_task(self._run(key), name=f"reconcile {key}")
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
+
+    async def _run(self, key: str) -> None:
+        try:
+            later = await self._handle(key)
+            self._failures.pop(key, None)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            later = self._back_off(key, error)
+            # A failure may follow its own writes, whose events ask for another run: the pause comes first.
+            self._again.discard(key)
+        finally:
+            self._running.discard(key)
+            self._slots.release()
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+        elif later is not None:
+            self.add_later(key, later)
 
     def _back_off(self, key: str, error: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1

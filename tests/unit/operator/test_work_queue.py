@@ -118,3 +118,66 @@ async def test_later_is_sooner_when_something_comes(queue, handler):
     await eventually(lambda: handler.started == ["a"] and not handler.running)
     queue.add("a")
     await eventually(lambda: handler.started == ["a", "a"])
+
+
+class Polite(Handler):
+    """Gives way in the middle of each run."""
+
+    def __init__(self):
+        super().__init__()
+        self.queue, self.ended = None, []
+
+    async def __call__(self, key):
+        await super().__call__(key)
+        await self.queue.give_way()
+        self.ended.append(key)
+
+
+@pytest.fixture
+async def polite():
+    handler = Polite()
+    handler.queue = WorkQueue(handler, workers=2)
+    await handler.queue.start()
+    yield handler
+    await handler.queue.stop()
+
+
+async def test_second_part_of_runs_waits_for_first_parts(polite):
+    polite.release.clear()
+    for number in range(20):
+        polite.queue.add(f"space/{number}")
+    ended_before_last_began = []
+    polite.queue.add("space/last")
+
+    polite.release.set()
+    while "space/last" not in polite.started:
+        ended_before_last_began = list(polite.ended)
+        await asyncio.sleep(0)
+    assert not ended_before_last_began
+    await eventually(lambda: len(polite.ended) == 21)
+    assert polite.most <= 2, "more first parts at a time than workers"
+
+
+async def test_giving_way_ends_although_keys_go_on_coming(polite, monkeypatch):
+    monkeypatch.setattr("taskfleet_operator.work_queue.GIVE_WAY_SECONDS", 0.05)
+    polite.release.clear()
+    for number in range(4):
+        polite.queue.add(f"space/{number}")
+    await eventually(lambda: len(polite.started) == 2)
+    polite.release.set()
+    number = 4
+    async with asyncio.timeout(5):
+        while "space/0" not in polite.ended:
+            polite.queue.add(f"space/{number}")
+            number += 1
+            await asyncio.sleep(0)
+
+
+async def test_key_added_while_it_gives_way_runs_once_more(polite):
+    polite.release.clear()
+    for name in ("a", "b", "c"):
+        polite.queue.add(name)
+    await eventually(lambda: len(polite.started) == 2)
+    polite.queue.add("a")
+    polite.release.set()
+    await eventually(lambda: polite.ended.count("a") == 2 and len(polite.ended) == 4)
