@@ -20,7 +20,7 @@ GROUPS = (
     (r"acceptance/test_docs", "docs"),
     (r"test_001_in_full", "001"),
     (r"acceptance/references", "references"),
-    (r"acceptance/", "acceptance"),
+    (r"(acceptance|poison)/", "acceptance"),
     (r"controlplane/|chart/test_api_server", "controlplane"),
     (r"integration/worker/", "worker-2"),
     (r"integration/(brokers|statistics|operator)/", "brokers"),

@@ -26,6 +26,7 @@ LIVE_EVENT = "event"  # JSON of the newest state TaskEvent
 LIVE_PROGRESS = "progress"  # JSON of the newest progress TaskEvent
 LIVE_PROGRESS_COUNT = "progress_count"  # int, counts progress reports
 LIVE_DELIVERIES = "deliveries"  # int, counts redeliveries of this attempt seen by workers
+LIVE_LOSS = "loss"  # JSON {attempt, message}: how the process that ran the task last came to its end
 LIVE_RETURNED = "returned"  # int, those of them that a leaving worker gave back
 
 # Message headers

@@ -7,6 +7,8 @@ the reporter repeats it and the message stays unacknowledged until it is recorde
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import sys
 import time
@@ -28,12 +30,15 @@ from .events import (
     encode_event,
     encode_progress_prefix,
 )
+from .forks import end_if_forked
 from .runs import Run
-from .scripts import BEGIN, CHANGE, PROGRESS
+from .scripts import BEGIN, CHANGE, NOTE, PROGRESS
 from .settings import WorkerSettings, load_settings
 from .store import RETRYABLE, Store, StoreFullError, limit_waits, persist
 
 __all__ = ["Backend"]
+
+logger = logging.getLogger("taskfleet.worker")
 
 PROGRESS_STREAM_SECONDS = 1.0
 _MARK = "_taskfleet_mark"
@@ -191,6 +196,7 @@ class Backend(RedisBackend):
         """Record a change of state; returns whether it was new. `payload` is Celery's result, "" leaves that alone."""
         run: Run | None = getattr(request, "_taskfleet_run", None)
         if run is not None:
+            end_if_forked(run.pid, identity.id)
             run.ended = run.ended or event.state != _wire.RUNNING
             event.progress = run.progress
             if event.state not in (_wire.RUNNING, _wire.CANCELLED, _wire.EXPIRED) and event.runtime_seconds is None:
@@ -258,6 +264,24 @@ class Backend(RedisBackend):
         )
         answer = persist(lambda: self.store.run(BEGIN, *parameters), identity.id)
         return answer.decode() if isinstance(answer, bytes) else int(answer)
+
+    def note_loss(self, identity: Identity, message: str) -> None:
+        """Keep how the task's process ended, for the record of one that is dead at last; one attempt, no promise."""
+        text = encode_value({"attempt": identity.attempt, "message": message})
+        seconds = self.taskfleet.live_ttl_seconds
+        try:
+            self.store.run(NOTE, 1, _wire.TASK_KEY_PREFIX + identity.id, _wire.LIVE_LOSS, text, seconds)
+        except RETRYABLE as error:
+            logger.warning("the end of the process of task %s is not noted: %s", identity.id, error)
+
+    def fetch_loss(self, identity: Identity) -> str:
+        """How the process of this attempt ended the last time; empty when nobody noted it."""
+        try:
+            text = self.store.command("HGET", _wire.TASK_KEY_PREFIX + identity.id, _wire.LIVE_LOSS)
+        except RETRYABLE:
+            return ""
+        noted = json.loads(text) if text else {}
+        return str(noted["message"]) if noted.get("attempt") == identity.attempt else ""
 
     def build_retry(self, exc: BaseException | None, traceback: Any, reason: Any) -> StateEvent:
         """Celery's own retry; `reason` is the Retry that says when."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ logger = logging.getLogger("taskfleet.worker")
 RELOAD_SECONDS = 5.0
 REMEMBER_SECONDS = 3 * 3600.0
 RETRY_SECONDS = 1.0
+TERMINATE_SECONDS = 5.0  # between SIGTERM and SIGKILL of a task that shall end
 
 
 class Control:
@@ -90,7 +92,7 @@ class Control:
                 task_id = member.decode() if isinstance(member, bytes) else member
                 if hooks.cancellations.get(task_id) != at:
                     hooks.cancellations[task_id] = at
-                    apply(_Cancel(self._worker, task_id, False))
+                    apply(_Cancel(self._worker, self._loop, task_id, False))
         # Clocks of API and store differ a little; reading some ids again costs nothing.
         self._loaded_until = now - REMEMBER_SECONDS if now - self._loaded_until > REMEMBER_SECONDS else now - 60
         for task_id, at in list(hooks.cancellations.items()):
@@ -105,14 +107,14 @@ class Control:
             return
         if isinstance(order, dict) and order.get("type") == "cancel" and isinstance(order.get("id"), str):
             hooks.cancellations.setdefault(order["id"], time.time())
-            self._loop.call(_Cancel(self._worker, order["id"], bool(order.get("terminate"))))
+            self._loop.call(_Cancel(self._worker, self._loop, order["id"], bool(order.get("terminate"))))
 
 
 class _Cancel:
     """One cancellation, applied in the event loop."""
 
-    def __init__(self, worker: Any, task_id: str, terminate: bool) -> None:
-        self._worker, self._id, self._terminate = worker, task_id, terminate
+    def __init__(self, worker: Any, loop: LoopCalls, task_id: str, terminate: bool) -> None:
+        self._worker, self._loop, self._id, self._terminate = worker, loop, task_id, terminate
 
     def __call__(self) -> None:
         worker_state.revoked.add(self._id)
@@ -129,5 +131,15 @@ class _Cancel:
     def _end(self, request: Any) -> None:
         try:
             request.terminate(self._worker.pool, signal="TERM")
+            timer = threading.Timer(TERMINATE_SECONDS, self._loop.call, (lambda: self._kill(request),))
+            timer.daemon = True
+            timer.start()
         except NotImplementedError:
             logger.warning("task %s[%s] cannot be terminated: the pool has no such means", request.name, request.id)
+
+    def _kill(self, request: Any) -> None:
+        """End a process that is deaf to SIGTERM: its slot would stay taken until the time limit."""
+        result = request._apply_result() if request._apply_result is not None else None
+        if result is not None and not result.ready():
+            logger.warning("task %s[%s] is deaf to SIGTERM and is killed", request.name, request.id)
+            self._worker.pool.terminate_job(request.worker_pid, signal.SIGKILL)

@@ -98,7 +98,9 @@ class Execution:
                 run.identity, event, backend.encode_failure(request.id, revoked, request, states.REVOKED), request
             )
         elif verdict == "dead":
-            error = DeliveryLimitError(f"delivered more than {self._settings.delivery_limit} times again")
+            loss = backend.fetch_loss(run.identity)
+            limit = f"delivered more than {self._settings.delivery_limit} times again"
+            error = DeliveryLimitError(f"{limit}; the last time: {loss}" if loss else limit)
             event = StateEvent(_wire.DEAD, now, host, error={"type": "DeliveryLimitError", "message": str(error)})
             backend.report(run.identity, event, backend.encode_failure(request.id, error, request), request)
         elif request.chord:

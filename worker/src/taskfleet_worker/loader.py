@@ -21,6 +21,7 @@ from . import _wire, broker
 from .backend import Backend
 from .draining import let_pool_leave_promptly
 from .execution import Execution
+from .forks import guard_pool
 from .logs import install_logging
 from .request import hooks
 from .serving import Gate, use_weights
@@ -55,6 +56,7 @@ class Loader(BaseLoader):
         if not redis:
             broker.patch_delayed_delivery()
         let_pool_leave_promptly()
+        guard_pool()
         self.app.finalize()
         self._execution = Execution(settings, counts_deliveries=redis)
         for task in self.app.tasks.values():

@@ -4,6 +4,7 @@ reports (Ignore, Reject), and forget cancellations of earlier attempts.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker import state as worker_state
 from celery.worker.request import Request as CeleryRequest
 
@@ -21,6 +22,23 @@ from .events import StateEvent, build_error, find_queue
 __all__ = ["AlreadyDone", "Counters", "Hooks", "build_request_class", "hooks"]
 
 REPLACED = "Replaced by new task"
+_JOB = re.compile(r" Job: \d+\.$")  # a number that means something inside the pool only
+LOST = (WorkerLostError, SystemExit, KeyboardInterrupt)
+KILLED = "signal 9"
+
+
+class TaskMemoryError(Exception):
+    """Stands for the MemoryError of a task, which Celery would take for the worker's own."""
+
+
+def describe_loss(exc: BaseException) -> str:
+    """How a task's process came to its end, in words for the record."""
+    if isinstance(exc, SystemExit):
+        return f"Worker exited prematurely: exitcode {exc.code}."
+    if isinstance(exc, KeyboardInterrupt):
+        return "Worker exited prematurely: KeyboardInterrupt."
+    text = _JOB.sub(".", str(exc))
+    return text + " Killed from outside, most often because memory ran out." if KILLED in text else text
 
 
 class AlreadyDone(Ignore):
@@ -136,6 +154,12 @@ class _RequestMixin:
         exc = exc_info.exception
         if isinstance(exc, ExceptionWithTraceback):
             exc = exc.exc
+        if isinstance(exc, LOST):
+            # Before the message goes back: the broker may give it up at once.
+            self.task.backend.note_loss(self._identity, describe_loss(exc))  # type: ignore[attr-defined]
+        elif isinstance(exc, MemoryError):
+            # Celery ends the whole worker for it. It was the task's process that asked for too much, and it has told.
+            exc_info.exception = exc = TaskMemoryError(str(exc))
         if not isinstance(exc, (Ignore, Reject, Retry)):
             hooks.counters.failed += 1
         elif isinstance(exc, Reject):
@@ -167,7 +191,11 @@ class _RequestMixin:
             event.error = build_error(exc, getattr(exc_info, "traceback", None))
             if self.store_errors:  # type: ignore[attr-defined]
                 payload = backend.encode_failure(self.id, exc, context)  # type: ignore[attr-defined]
-        backend.report(backend.identify(context), event, payload, context)
+        backend.report(self._identity, event, payload, context)
+
+    @property
+    def _identity(self) -> Any:
+        return self.task.backend.identify(self._context)  # type: ignore[attr-defined]
 
 
 _classes: dict[type, type] = {}

@@ -31,6 +31,7 @@ class Run:
         "identity",
         "last_progress",
         "manual",
+        "pid",
         "progress",
         "progress_streamed_at",
         "request",
@@ -43,6 +44,7 @@ class Run:
         self.task = task
         self.request = request
         self.identity = identity
+        self.pid = os.getpid()
         self.started = time.monotonic()
         self.started_at = time.time()
         self.due = self.started + due

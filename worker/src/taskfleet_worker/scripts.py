@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["BEGIN", "CHANGE", "PROGRESS", "Script"]
+__all__ = ["BEGIN", "CHANGE", "NOTE", "PROGRESS", "Script"]
 
 
 class Script:
@@ -56,6 +56,14 @@ redis.call('PUBLISH', ARGV[3], event)
 local bound = tonumber(ARGV[5])
 if bound > 0 and redis.call('XLEN', KEYS[2]) < bound then redis.call('XADD', KEYS[2], '*', 'event', event) end
 return count
+""")
+
+# KEYS: live state
+# ARGV: field, text, seconds the live state stays
+NOTE = Script("""
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
 """)
 
 # Asked before a message runs that may have run before.

@@ -9,6 +9,7 @@ from taskfleet_api.brokers import DeadLetter, DeadReason
 from taskfleet_api.live import LiveStore
 from taskfleet_api.records import Records
 from taskfleet_api.telemetry import counter
+from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import TaskErrorInfo, TaskEvent
 from taskfleet_core.states import TaskState, position
 from taskfleet_core.wire import SCHEMA_VERSION
@@ -30,9 +31,13 @@ MESSAGE_OF_REASON = {
     DeadReason.MAXLEN: "The queue was full: the broker dropped the message.",
 }
 
+NOBODY_SAID = (
+    " No worker was left to say how: they were lost whole, as in a container without memory or on a lost node."
+)
 
-def build_dead_event(letter: DeadLetter, at: datetime) -> TaskEvent:
-    """The final event of the attempt that died."""
+
+def build_dead_event(letter: DeadLetter, at: datetime, loss: str = "") -> TaskEvent:
+    """The final event of the attempt that died; `loss` says how its last process ended."""
     state = STATE_OF_REASON[letter.reason]
     event = TaskEvent(
         schema=SCHEMA_VERSION,
@@ -47,7 +52,10 @@ def build_dead_event(letter: DeadLetter, at: datetime) -> TaskEvent:
         at=at.timestamp(),
     )
     if state is not TaskState.EXPIRED:
-        event["error"] = TaskErrorInfo(type=f"dead_letter.{letter.reason}", message=MESSAGE_OF_REASON[letter.reason])
+        message = MESSAGE_OF_REASON[letter.reason]
+        if letter.reason is DeadReason.DELIVERY_LIMIT:
+            message += f" The last time: {loss}" if loss else NOBODY_SAID
+        event["error"] = TaskErrorInfo(type=f"dead_letter.{letter.reason}", message=message)
     return event
 
 
@@ -60,7 +68,7 @@ class DeadLetterRecorder:
 
     async def handle(self, letter: DeadLetter) -> None:
         """Record the death and tell waiting readers."""
-        event = build_dead_event(letter, datetime.now(UTC))
+        event = build_dead_event(letter, datetime.now(UTC), await self._fetch_loss(letter))
         result = await self._records.apply_events([event])
         log.warning(
             "dead_letter", task_id=letter.task_id, queue=letter.queue, reason=letter.reason.value, state=event["state"]
@@ -68,3 +76,11 @@ class DeadLetterRecorder:
         if result.finished:
             counter("taskfleet_tasks_finished_total").labels(letter.queue, event["state"]).inc()
         await announce_all(self._live, [event])
+
+    async def _fetch_loss(self, letter: DeadLetter) -> str:
+        if letter.reason is not DeadReason.DELIVERY_LIMIT:
+            return ""
+        try:
+            return await self._live.fetch_loss(letter.task_id, letter.attempt)
+        except StoreUnavailableError:
+            return ""  # a death is recorded without its cause rather than not at all

@@ -25,6 +25,7 @@ __all__ = ["LiveState", "LiveStore", "StreamEntry"]
 LIVE_STATE_TTL_SECONDS = 86_400
 CANCELLED_TTL_SECONDS = 7 * 86_400
 STATES_CHUNK = 500
+MAX_LOSS_CHARACTERS = 500
 SCAN_SECONDS = 2.0  # how often heartbeats that no index names are looked for, while that is cheap
 SCAN_PAUSE_FACTOR = 20.0  # a key space that takes long to walk is walked less often
 
@@ -106,6 +107,13 @@ class LiveStore:
     async def _fetch_events(self, ids: Sequence[str]) -> list[TaskEvent]:
         states = await self.fetch_states(ids)
         return [event for state in states.values() for event in (state.event, state.progress) if event is not None]
+
+    async def fetch_loss(self, task_id: str, attempt: int) -> str:
+        """How the process that ran this attempt last came to its end; empty when no worker noted it."""
+        async with self._limit(f"fetching the last loss of task {task_id}"):
+            noted = parse_json(await self._client.hget(wire.task_key(task_id), wire.LIVE_LOSS))
+        is_ours = isinstance(noted, dict) and noted.get("attempt") == attempt
+        return str(noted["message"])[:MAX_LOSS_CHARACTERS] if is_ours else ""
 
     def subscribe(self, ids: Iterable[str]) -> AbstractAsyncContextManager[Subscription]:
         """Follow the tasks `ids`; on entry the channels are subscribed, so read the record after entering.
