@@ -8,23 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from enum import StrEnum
 
 from taskfleet_api.tasks.model import ANONYMOUS
+from taskfleet_core.scopes import KeyScope
 
 __all__ = ["ANYBODY", "Caller", "KeyScope", "acting_as", "find_scope", "find_verb", "get_caller"]
 
 API = "/api/v1/"
 COLLECTIONS = frozenset({f"{API}tasks", f"{API}queues", f"{API}schedules"})
-
-
-class KeyScope(StrEnum):
-    """What a key is good for. ADMIN includes the others."""
-
-    SUBMIT = "submit"  # tasks, retries and schedules
-    READ = "read"
-    CANCEL = "cancel"
-    ADMIN = "admin"  # dead letters; with all queues also keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     """What a command's exit code says."""
 
     OK = 0
-    TASK_FAILED = 1
+    FAILED = 1
     USAGE = 2
     NOT_FOUND = 3
     UNAVAILABLE = 4
@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
 
 DESCRIPTIONS = {
     ExitCode.OK: "done; a waited-for task succeeded",
-    ExitCode.TASK_FAILED: "a waited-for task failed, was cancelled, expired or is dead",
+    ExitCode.FAILED: "a waited-for task failed, was cancelled, expired or is dead; doctor found a problem",
     ExitCode.USAGE: "wrong options, or an input that the API refuses",
     ExitCode.NOT_FOUND: "no such task, queue or schedule",
     ExitCode.UNAVAILABLE: "the API, or something it needs, does not answer or is overloaded",
@@ -48,7 +48,7 @@ DESCRIPTIONS = {
 
 # The first class that fits decides.
 _CODES: tuple[tuple[type[TaskfleetError], ExitCode], ...] = (
-    (TaskFailedError, ExitCode.TASK_FAILED),
+    (TaskFailedError, ExitCode.FAILED),
     (WaitTimeoutError, ExitCode.TIMEOUT),
     (InvalidInputError, ExitCode.USAGE),
     (AuthenticationError, ExitCode.UNAUTHENTICATED),

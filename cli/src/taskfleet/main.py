@@ -4,7 +4,20 @@ import sys
 
 import typer
 
-from taskfleet.commands import explain, keys, queues, schedules, simulate, tasks, up
+from taskfleet.commands import (
+    completion,
+    doctor,
+    explain,
+    keys,
+    queues,
+    schedules,
+    simulate,
+    submit,
+    tasks,
+    top,
+    up,
+    waiting,
+)
 from taskfleet.errors import InvalidInputError, TaskfleetError
 from taskfleet.exit_codes import DESCRIPTIONS, ExitCode, get_exit_code
 
@@ -22,13 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-tasks.register(app)
-queues.register(app)
-explain.register(app)
-schedules.register(app)
-keys.register(app)
-up.register(app)
-simulate.register(app)
+for module in (submit, tasks, waiting, queues, top, explain, schedules, keys, up, doctor, simulate, completion):
+    module.register(app)
 
 
 def run() -> None:
@@ -36,10 +44,10 @@ def run() -> None:
     sys.exit(execute(sys.argv[1:]))
 
 
-def execute(arguments: list[str]) -> int:
-    """Run one command; the exit code. Errors are told on standard error."""
+def execute(arguments: list[str], program: str = "taskfleet") -> int:
+    """Run one command; the exit code. Errors are told on standard error; help calls the command line `program`."""
     try:
-        code = app(arguments, standalone_mode=False, prog_name="taskfleet")
+        code = app(arguments, standalone_mode=False, prog_name=program)
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except KeyboardInterrupt:

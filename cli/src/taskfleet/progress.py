@@ -1,9 +1,10 @@
-"""The progress bars of `taskfleet wait`, on standard error and only where it is a terminal."""
+"""The progress bars of `taskfleet wait` and `watch`, only where they go to a terminal."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from taskfleet.models import Event
@@ -41,8 +42,9 @@ def _bound(share: float) -> float:
 class WaitView:
     """One bar for each task, or one for all when they are many. A context manager."""
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        self._console = error_console()
+    def __init__(self, ids: Sequence[str], console: Console | None = None) -> None:
+        """`console` is standard error unless given; what is printed to it meanwhile stands above the bars."""
+        self._console = console or error_console()
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", markup=False),
@@ -71,6 +73,11 @@ class WaitView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there are bars to look at."""
+        return self._console.is_terminal
 
     def show(self, event: Event) -> None:
         """Take an event into account."""

@@ -61,8 +61,11 @@ def test_workers_come_with_the_first_task_and_go_after_the_last(up: Up) -> None:
     assert events[-1]["state"] == "succeeded"
     assert len(up.run("list", "--queue", "jobs", "-n", "4").splitlines()) == 5
     assert "jobs.steps seconds [count]" in " ".join(up.run("queues", "jobs", "--tasks").split())
+    assert "jobs" in up.run("top", "--once")
+    assert "slots busy" in up.run("explain", "jobs")
+    assert "no problem" in up.run("doctor")
     failed = up.run("submit", "jobs", "jobs.fail").strip()
-    up.run("wait", failed, code=1)
+    up.run("watch", failed, code=1)
     up.run("retry", failed)
     up.run("wait", failed, code=1)
     assert json.loads(up.run("get", failed, "-o", "json"))["attempt"] == 2

@@ -1,11 +1,12 @@
 """The shapes of API keys over HTTP."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
 from taskfleet_api.tasks.schemas import Answer, Model, Moment
+from taskfleet_core.scopes import KeyScope
 
 __all__ = ["KEY_EXAMPLE", "NAME_PATTERN", "KeyList", "KeyModel", "NewKeyInput", "NewKeyModel"]
 
@@ -13,7 +14,6 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 QUEUES_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\*?$|^\*$"
 KEY_EXAMPLE: dict[str, Any] = {"name": "shop", "scopes": ["submit", "read"], "queues": ["shop-*"]}
 
-Scope = Literal["submit", "read", "cancel", "admin"]
 QueuePattern = Annotated[str, StringConstraints(pattern=QUEUES_PATTERN)]
 
 
@@ -21,8 +21,10 @@ class NewKeyInput(Model):
     """A key to make."""
 
     name: str = Field(pattern=NAME_PATTERN, description="Name of the holder, for records and the audit log.")
-    scopes: list[Scope] = Field(
-        min_length=1, max_length=4, description="submit, read, cancel, admin; admin includes the others."
+    scopes: list[KeyScope] = Field(
+        min_length=1,
+        max_length=len(KeyScope),
+        description=f"{', '.join(KeyScope)}; admin includes the others.",
     )
     queues: list[QueuePattern] | None = Field(
         default=None,
@@ -37,7 +39,7 @@ class KeyModel(Answer):
     """A key without its secret."""
 
     name: str
-    scopes: list[Scope]
+    scopes: list[KeyScope]
     queues: list[str] | None
     created_at: datetime
     expires_at: datetime | None

@@ -9,17 +9,22 @@ from typing import Annotated, Any
 
 import typer
 
+from taskfleet.client import Client
+
 __all__ = [
     "KeyOption",
     "Output",
     "OutputOption",
+    "TimeoutOption",
     "UrlOption",
+    "open_client",
     "parse_arguments",
     "parse_json",
     "parse_moment",
     "parse_pairs",
 ]
 
+KEYWORD = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
 CLIENT_RETRIES = 2  # a person waits: two more tries within a second
 
 
@@ -44,8 +49,14 @@ KeyOption = Annotated[
     ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for scripts.")]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--timeout", "-t", min=0, metavar="SECONDS", help="Give up after so many seconds.")
+]
 
-KEYWORD = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
+
+def open_client(url: str | None, api_key: str | None) -> Client:
+    """A client for a person who waits; a context manager."""
+    return Client(url, api_key=api_key, retries=CLIENT_RETRIES)
 
 
 def parse_value(text: str) -> Any:

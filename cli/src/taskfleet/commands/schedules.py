@@ -5,46 +5,24 @@ from typing import Annotated, Any
 import typer
 
 from taskfleet.client import Client
-from taskfleet.commands.parameters import (
-    CLIENT_RETRIES,
-    KeyOption,
-    Output,
-    OutputOption,
-    UrlOption,
-    parse_arguments,
-)
+from taskfleet.commands.listing import Listing, add_group
+from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOption, open_client, parse_arguments
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Schedule
-from taskfleet.output import console, describe_age, print_json, print_rows
+from taskfleet.output import console, describe_age, print_json
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group; without a subcommand it lists."""
-    group = typer.Typer(help="Periodic tasks: list (without a subcommand), set, delete.", rich_markup_mode=None)
-    group.callback(invoke_without_command=True)(list_schedules)
+    text = "Periodic tasks: list (without a subcommand), set, delete."
+    group = add_group(app, "schedules", text, LISTING, Client.schedules)
     group.command("set")(set_schedule)
     group.command("delete")(delete_schedule)
-    app.add_typer(group, name="schedules")
 
 
-def list_schedules(
-    context: typer.Context, output: OutputOption = Output.TABLE, url: UrlOption = None, api_key: KeyOption = None
-) -> int:
-    """Periodic tasks: list (without a subcommand), set, delete."""
-    if context.invoked_subcommand is not None:
-        return ExitCode.OK
-    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
-        found = client.schedules()
-    if output is Output.JSON:
-        print_json(list(found))
-    else:
-        print_rows(["SCHEDULE", "WHEN", "QUEUE", "TASK", "NEXT"], map(_row, found), empty="No schedules.")
-    return ExitCode.OK
-
-
-def _row(schedule: Schedule) -> list[Any]:
+def _build_row(schedule: Schedule) -> list[Any]:
     return [schedule.id, _describe_rule(schedule), schedule.queue, schedule.task, describe_age(schedule.next_at)]
 
 
@@ -52,6 +30,9 @@ def _describe_rule(schedule: Schedule) -> str:
     if schedule.cron:
         return f"{schedule.cron} ({schedule.time_zone or 'UTC'})"
     return f"every {schedule.interval_seconds or 0:g} s"
+
+
+LISTING = Listing(["SCHEDULE", "WHEN", "QUEUE", "TASK", "NEXT"], _build_row, empty="No schedules.")
 
 
 def set_schedule(
@@ -73,7 +54,7 @@ def set_schedule(
     args, kwargs = parse_arguments(words or [])
     rule = {"cron": cron, "time_zone": time_zone} if cron else {"interval_seconds": every}
     document = {"queue": queue, "task": task, "args": args, "kwargs": kwargs, "catch_up": catch_up, **rule}
-    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
+    with open_client(url, api_key) as client:
         schedule = client.put_schedule(schedule_id, document)
     if output is Output.JSON:
         print_json(schedule)
@@ -90,6 +71,6 @@ def delete_schedule(
     api_key: KeyOption = None,
 ) -> int:
     """Remove a periodic task; what it already submitted stays."""
-    with Client(url, api_key=api_key, retries=CLIENT_RETRIES) as client:
+    with open_client(url, api_key) as client:
         client.delete_schedule(schedule_id)
     return ExitCode.OK

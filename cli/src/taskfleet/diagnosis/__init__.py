@@ -1,0 +1,1 @@
+"""What `taskfleet doctor` looks at: the API with what it depends on, the queues, and the parts in a cluster."""

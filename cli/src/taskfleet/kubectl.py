@@ -1,0 +1,31 @@
+"""Asking a cluster by the kubectl of the PATH, with the context and the rights of whoever calls."""
+
+import json
+import subprocess
+from typing import Any
+
+from taskfleet.errors import UnavailableError
+
+__all__ = ["fetch_json", "run_kubectl"]
+
+ANSWER_SECONDS = 15
+
+
+def run_kubectl(*arguments: str) -> str:
+    """The output of one command. Raises UnavailableError with kubectl's words when it fails."""
+    command = ["kubectl", f"--request-timeout={ANSWER_SECONDS}s", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * ANSWER_SECONDS, check=False)
+    except FileNotFoundError as error:
+        raise UnavailableError("kubectl is not on the PATH") from error
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"kubectl {arguments[0]}: no answer within {2 * ANSWER_SECONDS} s") from error
+    if done.returncode:
+        words = done.stderr.strip().splitlines()
+        raise UnavailableError(f"kubectl {arguments[0]}: {words[-1] if words else 'failed'}")
+    return done.stdout
+
+
+def fetch_json(*arguments: str) -> Any:
+    """The same, decoded."""
+    return json.loads(run_kubectl(*arguments, "-o", "json"))
