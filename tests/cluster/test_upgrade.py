@@ -1,4 +1,4 @@
-"""`helm upgrade` with a changed value while tasks are submitted and run."""
+"""`helm upgrade` with a changed value, then `helm rollback`, while tasks are submitted and run."""
 
 import json
 import threading
@@ -47,8 +47,8 @@ class Submitter:
                 self.failures.append(f"{answer.status_code} {answer.text}")
 
 
-def test_an_upgrade_under_load_loses_no_task_and_no_request(cluster: Cluster) -> None:
-    """API and operator are replaced: both get a changed value."""
+def test_an_upgrade_and_its_rollback_under_load_lose_no_task_and_no_request(cluster: Cluster) -> None:
+    """API and operator are replaced twice: both get a changed value, and then the one before."""
     name = cluster.apply(build_queue("upgraded", {"minReplicas": 1}))
     cluster.wait_ready(name, 1)
     before = set(_names(cluster))
@@ -56,14 +56,21 @@ def test_an_upgrade_under_load_loses_no_task_and_no_request(cluster: Cluster) ->
     values = json.loads(json.dumps(VALUES))
     values["api"]["settings"]["retentionDays"] = 11
     values["operator"]["settings"] = {"reconcileWorkers": 6}
+    revision = cluster.helm("history", RELEASE, "--max", "1", "-o", "json")
     arguments = ["upgrade", RELEASE, "charts/taskfleet", "--wait", "--timeout", "4m", "--values", "-"]
     with Submitter(cluster, name, load) as submitter:
         cluster.wait_running(load, 3)
         cluster.helm(*arguments, text=json.dumps(values))
         answered = len(load.ids)
         cluster.wait_running(load, answered + 3)  # and on with the new pods
+        eventually_sync(lambda: not before & set(_names(cluster)), 60, 0.5)
+        upgraded = set(_names(cluster))
+        number = str(json.loads(revision)[0]["revision"])
+        cluster.helm("rollback", RELEASE, number, "--wait", "--timeout", "4m")
+        answered = len(load.ids)
+        cluster.wait_running(load, answered + 3)
+        eventually_sync(lambda: not upgraded & set(_names(cluster)), 60, 0.5)
 
-    eventually_sync(lambda: not before & set(_names(cluster)), 60, 0.5)
     assert submitter.failures == []
     assert cluster.wait_done(load) == Counter(succeeded=len(load.ids))
     runs = cluster.read_runs(load)

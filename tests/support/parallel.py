@@ -19,6 +19,7 @@ GROUPS = (
     (r"integration/worker/test_(out|red)", "worker"),
     (r"acceptance/test_docs", "docs"),
     (r"test_001_in_full", "001"),
+    (r"upgrades/", "upgrades"),
     (r"acceptance/references", "references"),
     (r"(acceptance|poison)/", "acceptance"),
     (r"controlplane/|chart/test_api_server", "controlplane"),

@@ -135,19 +135,21 @@ class Stack:
         assert process is not None
         return process
 
-    def add_api(self, *, wait: bool = True, **environment: str) -> int:
+    def add_api(self, *, wait: bool = True, variables: Mapping[str, str] | None = None, **environment: str) -> int:
         """Start one more replica; returns its number."""
         self._apis.append(_Api(free_port()))
         number = len(self._apis) - 1
-        self.start_api(number, wait=wait, **environment)
+        self.start_api(number, wait=wait, variables=variables, **environment)
         return number
 
-    def start_api(self, replica: int = 0, *, wait: bool = True, **environment: str) -> None:
+    def start_api(
+        self, replica: int = 0, *, wait: bool = True, variables: Mapping[str, str] | None = None, **environment: str
+    ) -> None:
         """Start a replica (again) on its port; `environment` holds TASKFLEET_API_* without the prefix."""
         api = self._apis[replica]
         api.process = start_process(
             [sys.executable, "-m", "taskfleet_api"],
-            env=self.api_environment(api.port, **environment),
+            env={**self.api_environment(api.port, **environment), **(variables or {})},
             cwd=self.directory,
             log=self.directory / f"api-{replica}.log",
             ready=(lambda: _answers(self.url_of(replica) + "/livez")) if wait else None,

@@ -145,3 +145,12 @@ def canvas() -> str:
         add.s(3).set(queue=queue),
     )
     return str(signature.apply_async().id)
+
+
+@app.task(bind=True)
+def record_and_fail_until(self: Task, ledger: str, attempt: int) -> str:
+    """Note the execution, and fail before that attempt of the platform."""
+    note_execution(ledger, self.request)
+    if (self.request.get("taskfleet-attempt") or 1) < attempt:
+        raise RuntimeError("not yet")
+    return str(self.request.id)

@@ -3,8 +3,11 @@
 import zlib
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,6 +15,8 @@ from taskfleet_api.records.engine import Database
 from taskfleet_core.errors import RecordsUnavailableError
 
 __all__ = ["build_config", "migrate"]
+
+log = structlog.get_logger()
 
 LOCATION = Path(__file__).parent / "migrations"
 LOCK_NAME = "taskfleet-migrations"
@@ -38,7 +43,13 @@ async def migrate(database: Database, location: Path = LOCATION, revision: str =
 
 
 def _upgrade(connection: Connection, location: Path, revision: str) -> None:
-    command.upgrade(build_config(connection, location), revision)
+    try:
+        command.upgrade(build_config(connection, location), revision)
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        # A later version was here and was rolled back. Its revisions only add, so this version can work with them.
+        log.warning("schema_is_newer", folder=location.parent.name, error=str(error))
 
 
 async def _lock(connection: AsyncConnection, database: Database) -> None:
