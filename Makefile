@@ -36,11 +36,13 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/generate_wire.py --check
 	$(BIN)/python hack/generate_crd.py --check
 	$(BIN)/python hack/generate_sync_client.py --check
+	$(BIN)/python hack/generate_console_types.py --check
 	$(BIN)/python hack/generate_reference.py --check
 	$(BIN)/python hack/generate_dashboards.py --check
 	$(BIN)/python hack/generate_chart.py --check
 	$(BIN)/python hack/render_k8s.py --check
 	$(BIN)/python hack/generate_reliability.py --check
+	@[[ ! -x console/node_modules/.bin/tsc ]] || (cd console && npm run --silent check)
 	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
 
 format: bootstrap ## format and fix what the linter can fix
@@ -51,6 +53,7 @@ generate: bootstrap ## write the generated files again
 	$(BIN)/python hack/generate_wire.py
 	$(BIN)/python hack/generate_crd.py
 	$(BIN)/python hack/generate_sync_client.py
+	$(BIN)/python hack/generate_console_types.py
 	$(BIN)/python hack/generate_reference.py
 	$(BIN)/python hack/generate_dashboards.py
 	$(BIN)/python hack/generate_chart.py
@@ -94,4 +97,4 @@ changelog: bootstrap ## show the next release's changelog
 	$(BIN)/towncrier build --draft --version next
 
 clean: ## remove what the commands above made here (not the caches)
-	rm -rf .venv .taskfleet .pytest_cache .mypy_cache .ruff_cache
+	rm -rf console/node_modules api/src/taskfleet_api/console/static .venv .taskfleet .pytest_cache .mypy_cache .ruff_cache

@@ -22,6 +22,7 @@ GROUPS = (
     (r"upgrades/", "upgrades"),
     (r"acceptance/references", "references"),
     (r"(acceptance|poison)/", "acceptance"),
+    (r"console/", "console"),
     (r"controlplane/|chart/test_api_server", "controlplane"),
     (r"integration/worker/", "worker-2"),
     (r"integration/(brokers|statistics|operator)/", "brokers"),
@@ -38,7 +39,7 @@ GROUPS = (
 ALONE = re.compile(r"tests/(kill|cluster)/")
 # They run etcd, kube-apiserver or helm, which are built once.
 KUBERNETES = re.compile(r"tests/(controlplane|chart|dashboards)/")
-STACKS = ("stack", "site", "other_site", "served", "control_plane")
+STACKS = ("fleet", "browser", "stack", "site", "other_site", "served", "control_plane")
 SERVERS = (*STACKS, "rabbitmq43", "rabbitmq310", "valkey", "postgresql", "mariadb")
 _running: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from taskfleet_api import documentation, health, metrics
 from taskfleet_api.authentication import Authentication
 from taskfleet_api.composition import open_services
+from taskfleet_api.console import endpoints as console_endpoints
 from taskfleet_api.errors import add_error_handlers
 from taskfleet_api.keys import endpoints as key_endpoints
 from taskfleet_api.keys.ring import KeyRing
@@ -94,6 +95,8 @@ def create_app(settings: Settings) -> Api:
     mount_references(app, settings.references)
     modules = (task_endpoints, queue_endpoints, schedule_endpoints, key_endpoints, health, metrics, documentation)
     routers = [module.router for module in modules]
+    if settings.console:
+        routers.append(console_endpoints.build_router(settings.root_path))
     for router in routers:
         app.include_router(router)
     add_error_handlers(app, [*(REFERENCES[name] for name in settings.references), *routers])

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskfleet_api import documentation
 from taskfleet_api.access import API, Caller, acting_as, find_scope, get_caller
+from taskfleet_api.console.endpoints import is_console_path
 from taskfleet_api.keys.ring import KeyRing
 from taskfleet_api.problems import ERROR_TABLE, Problem, ProblemResponse, build_problem
 from taskfleet_core.errors import AuthenticationError, PermissionDeniedError, UnavailableError
@@ -38,7 +39,7 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if path in OPEN_PATHS:
+        if path in OPEN_PATHS or is_console_path(path):
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])

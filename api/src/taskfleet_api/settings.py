@@ -185,7 +185,7 @@ class Settings(BaseSettings):
     )
     retention_days: float = Field(default=30, gt=0, description="Age at which finished records are deleted.")
     references: Words = Field(default=(), description="Reference contracts to mount, such as `000,001`.")
-    console_directory: Path | None = Field(default=None, description="Folder with the web console; None has none.")
+    console: bool = Field(default=True, description="Serve the web console at `/ui/`.")
 
     @model_validator(mode="before")
     @classmethod

@@ -201,10 +201,21 @@ class LiveStore:
 
     async def fetch_decision(self, queue: str) -> DecisionReport | None:
         """Fetch the last decision about the queue's workers; None before the first one."""
-        async with self._limit("fetching a scaling decision"):
-            report = parse_json(await self._client.hget(wire.DECISIONS_KEY, queue))
-        known = isinstance(report, dict) and DecisionReport.__required_keys__ <= report.keys()
-        return cast(DecisionReport, report) if known else None
+        return (await self.fetch_decisions([queue])).get(queue)
+
+    async def fetch_decisions(self, queues: Sequence[str]) -> dict[str, DecisionReport]:
+        """Fetch the last decisions about these queues in one round trip, of those that have one."""
+        if not queues:
+            return {}
+        async with self._limit("fetching scaling decisions"):
+            texts = await self._client.hmget(wire.DECISIONS_KEY, list(queues))
+        reports = {queue: parse_json(text) for queue, text in zip(queues, texts, strict=True)}
+        wanted = DecisionReport.__required_keys__
+        return {
+            queue: cast(DecisionReport, report)
+            for queue, report in reports.items()
+            if isinstance(report, dict) and wanted <= report.keys()
+        }
 
     async def fetch_catalog(self, queue: str) -> dict[str, Any]:
         """Fetch task name -> JSON schema of its parameters, as the queue's workers announced them."""

@@ -5,7 +5,15 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Path, Query
 
-from taskfleet_api.queues.schemas import PurgeAnswer, QueueList, QueueModel, RedriveAnswer, ScalingModel, TaskNameList
+from taskfleet_api.queues.schemas import (
+    PurgeAnswer,
+    QueueList,
+    QueueModel,
+    RedriveAnswer,
+    ScalingModel,
+    TaskNameList,
+    WorkerList,
+)
 from taskfleet_api.requests import Json, ServicesOf, problem_responses
 
 __all__ = ["router"]
@@ -53,6 +61,18 @@ async def list_queue_tasks(name: QueueName, services: ServicesOf) -> Json:
         for task, schema in sorted(catalog.items())
     ]
     return Json(msgspec.json.encode({"items": items}))
+
+
+@router.get(
+    "/{name}/workers",
+    operation_id="listQueueWorkers",
+    summary="List the workers of a queue",
+    response_class=Json,
+    responses={200: {"model": WorkerList}, **problem_responses(404, 422)},
+)
+async def list_queue_workers(name: QueueName, services: ServicesOf) -> Json:
+    """The queue's living workers with their slots and the tasks in their hands."""
+    return Json(msgspec.json.encode({"items": await services.queues.list_workers(name)}))
 
 
 @router.get(

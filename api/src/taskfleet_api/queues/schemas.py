@@ -5,13 +5,33 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["PurgeAnswer", "QueueList", "QueueModel", "RedriveAnswer", "ScalingModel", "TaskNameList", "TaskNameModel"]
+__all__ = [
+    "PurgeAnswer",
+    "QueueList",
+    "QueueModel",
+    "RedriveAnswer",
+    "ScalingModel",
+    "TaskNameList",
+    "TaskNameModel",
+    "WorkerList",
+]
 
 
 class Answer(BaseModel):
     """Output."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class DecisionModel(Answer):
+    """How many workers a queue shall have, and why."""
+
+    decided_at: datetime = Field(description="A quiet queue is decided about when something changes.")
+    replicas: int
+    cause: str = Field(description="Stable name of what ruled the decision.")
+    reason: str = Field(description="The decision in one sentence.")
+    acting: bool = Field(description="False: reported only (DryRun, External, paused).")
+    terms: dict[str, float | None] = Field(description="The numbers of the rule, in task slots unless named otherwise.")
 
 
 class QueueModel(Answer):
@@ -30,6 +50,7 @@ class QueueModel(Answer):
     busy: int | None = Field(description="Tasks that run now.")
     arrivals_per_second: float | None
     completions_per_second: float | None
+    decision: DecisionModel | None = Field(description="The last one about its workers; null where none is known.")
     records: dict[str, int] | None = Field(description="Recorded tasks in each state that is not an ordinary end.")
     limits: dict[str, Any]
     degradations: list[dict[str, str]] = Field(description="What was asked for and the broker cannot do.")
@@ -54,23 +75,34 @@ class TaskNameList(Answer):
     items: list[TaskNameModel]
 
 
-class DecisionModel(Answer):
-    """How many workers a queue shall have, and why."""
-
-    decided_at: datetime = Field(description="A quiet queue is decided about when something changes.")
-    replicas: int
-    cause: str = Field(description="Stable name of what ruled the decision.")
-    reason: str = Field(description="The decision in one sentence.")
-    acting: bool = Field(description="False: reported only (DryRun, External, paused).")
-    terms: dict[str, float | None] = Field(description="The numbers of the rule, in task slots unless named otherwise.")
-
-
 class ScalingModel(Answer):
     """Why a queue has as many workers as it has."""
 
     queue: str
     decision: DecisionModel | None = Field(description="null: nothing has been decided about this queue yet.")
     steps: list[str] = Field(description="The way to the decision in sentences, the outcome last.")
+
+
+class WorkerModel(Answer):
+    """A living worker, by its last heartbeat."""
+
+    name: str
+    pool: str | None
+    slots: int = Field(description="Tasks that it can run at once.")
+    busy: int = Field(description="Tasks that it runs now.")
+    consuming: bool = Field(description="False: it takes no new tasks and leaves when those in hand are done.")
+    tasks: list[str] = Field(description="Ids in hand: running, or waiting for a retry of Celery's.")
+    completed: int = Field(description="Tasks that it finished since its start.")
+    failed: int
+    started_at: datetime | None
+    celery: str | None
+    python: str | None
+
+
+class WorkerList(Answer):
+    """The workers of a queue, by name."""
+
+    items: list[WorkerModel] | None = Field(description="null: heartbeats cannot be read now.")
 
 
 class RedriveAnswer(Answer):

@@ -11,12 +11,14 @@ from taskfleet_api.records import Records
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.visibility import find_queue
 from taskfleet_core.errors import UnavailableError
-from taskfleet_core.scaling import describe_report
+from taskfleet_core.events import Heartbeat
+from taskfleet_core.scaling import DecisionReport, describe_report
 
 __all__ = ["Queues"]
 
 REDRIVE_CHUNK = 500
 Counts = Mapping[str, Mapping[str, int]]
+Decisions = Mapping[str, DecisionReport]
 
 
 class Queues:
@@ -38,14 +40,23 @@ class Queues:
     async def describe(self, name: str) -> dict[str, Any]:
         """One queue with all its figures. Raises NotFoundError."""
         queue = await self.get(name)
-        return self._build_document(queue, await self._fetch_counts())
+        decisions = await self._fetch_decisions([name])
+        return self._build_document(queue, await self._fetch_counts(), decisions)
 
     async def describe_all(self) -> Sequence[dict[str, Any]]:
         """Every queue that the caller sees, with all its figures."""
         counts = await self._fetch_counts()
         await get_caller().prepare(self._directory.names())
-        known = [self._directory.get(name) for name in get_caller().select(self._directory.names())]
-        return [self._build_document(queue, counts) for queue in known if queue is not None]
+        names = get_caller().select(self._directory.names())
+        decisions = await self._fetch_decisions(names)
+        known = [self._directory.get(name) for name in names]
+        return [self._build_document(queue, counts, decisions) for queue in known if queue is not None]
+
+    async def list_workers(self, name: str) -> Sequence[dict[str, Any]] | None:
+        """The queue's living workers by name; None while nobody can say. Raises NotFoundError."""
+        await self.get(name)
+        beats = self._monitor.get(name).workers
+        return None if beats is None else sorted(map(build_worker, beats), key=lambda worker: worker["name"])
 
     async def explain(self, name: str) -> dict[str, Any]:
         """The last decision about its workers, with its steps. Raises NotFoundError, StoreUnavailableError."""
@@ -53,15 +64,7 @@ class Queues:
         report = await self._live.fetch_decision(name)
         if report is None:
             return {"queue": name, "decision": None, "steps": []}
-        decision = {
-            "decided_at": datetime.fromtimestamp(report["at"], UTC).isoformat(),
-            "replicas": report["replicas"],
-            "cause": report["cause"],
-            "reason": report["reason"],
-            "acting": report["acting"],
-            "terms": report["terms"],
-        }
-        return {"queue": name, "decision": decision, "steps": describe_report(report)}
+        return {"queue": name, "decision": build_decision(report), "steps": describe_report(report)}
 
     async def redrive(self, name: str, limit: int) -> tuple[int, bool]:
         """Start up to `limit` dead tasks again; how many, and whether there are more. Raises NotFoundError."""
@@ -86,7 +89,13 @@ class Queues:
         except UnavailableError:
             return None
 
-    def _build_document(self, queue: KnownQueue, counts: Counts | None) -> dict[str, Any]:
+    async def _fetch_decisions(self, names: Sequence[str]) -> Decisions:
+        try:
+            return await self._live.fetch_decisions(names)
+        except UnavailableError:
+            return {}
+
+    def _build_document(self, queue: KnownQueue, counts: Counts | None, decisions: Decisions) -> dict[str, Any]:
         registration = queue.registration
         return {
             "name": queue.name,
@@ -95,6 +104,7 @@ class Queues:
             "broker": registration.get("broker", "default"),
             "scale_only": queue.scale_only,
             **build_figures(self._monitor.get(queue.name)),
+            "decision": build_decision(decisions[queue.name]) if queue.name in decisions else None,
             "records": None if counts is None else dict(counts.get(queue.name, {})),
             "limits": dict(registration.get("limits", {})),
             "degradations": [
@@ -118,4 +128,34 @@ def build_figures(status: QueueStatus) -> dict[str, Any]:
         "busy": sum(beat.get("busy", 0) for beat in beats) if known else None,
         "arrivals_per_second": status.arrivals_per_second,
         "completions_per_second": status.completions_per_second,
+    }
+
+
+def build_decision(report: DecisionReport) -> dict[str, Any]:
+    """A decision as it is shown. Pure."""
+    return {
+        "decided_at": datetime.fromtimestamp(report["at"], UTC).isoformat(),
+        "replicas": report["replicas"],
+        "cause": report["cause"],
+        "reason": report["reason"],
+        "acting": report["acting"],
+        "terms": report["terms"],
+    }
+
+
+def build_worker(beat: Heartbeat) -> dict[str, Any]:
+    """A worker as it is shown; an older one may leave out what this release added. Pure."""
+    started_at = beat.get("started_at")
+    return {
+        "name": str(beat.get("host", "")),
+        "pool": beat.get("pool"),
+        "slots": beat.get("slots", 0),
+        "busy": beat.get("busy", 0),
+        "consuming": bool(beat.get("consuming")),
+        "tasks": list(beat.get("tasks", ())),
+        "completed": beat.get("completed", 0),
+        "failed": beat.get("failed", 0),
+        "started_at": None if started_at is None else datetime.fromtimestamp(started_at, UTC).isoformat(),
+        "celery": beat.get("celery"),
+        "python": beat.get("python"),
     }

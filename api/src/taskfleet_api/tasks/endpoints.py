@@ -41,7 +41,7 @@ from taskfleet_api.tasks.schemas import (
     require_moment,
 )
 from taskfleet_api.tasks.service import Services
-from taskfleet_api.tasks.streaming import parse_event_id, stream_events
+from taskfleet_api.tasks.streaming import parse_event_id, stream_changes, stream_events
 from taskfleet_api.telemetry import counter, parse_traceparent
 from taskfleet_core.errors import FieldError, InvalidInputError, OverloadedError, TaskfleetError
 from taskfleet_core.states import TaskState
@@ -367,5 +367,29 @@ async def stream_task_events(
     services.streams.check_room()
     since = parse_event_id(last_event_id)
     text = stream_events(services.tasks, services.streams, task_id, since, follow=follow)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(text, media_type="text/event-stream", headers=headers)
+
+
+@router.get(
+    "/tasks:events",
+    operation_id="streamEventsOfTasks",
+    summary="Follow several tasks",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Events `state` and `progress` of all of them, beginning with their present states.",
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
+        },
+        **problem_responses(422),
+    },
+)
+async def stream_events_of_tasks(
+    services: ServicesOf,
+    id: Annotated[list[UUID], Query(min_length=1, max_length=100, description="The tasks; unknown ones are ignored.")],
+) -> StreamingResponse:
+    """Server-sent events of up to 100 tasks in one stream, also of attempts that begin later."""
+    services.streams.check_room()
+    text = stream_changes(services.tasks, services.streams, list(dict.fromkeys(id)))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(text, media_type="text/event-stream", headers=headers)

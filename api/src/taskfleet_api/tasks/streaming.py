@@ -1,7 +1,7 @@
 """Server-sent events of one task: its states and progress as they happen."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from taskfleet_api.tasks.admission import OpenStreams
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.rendering import raw, render_moment
 
-__all__ = ["EventCursor", "parse_event_id", "stream_events"]
+__all__ = ["EventCursor", "parse_event_id", "stream_changes", "stream_events"]
 
 HEARTBEAT_SECONDS = 14.5  # a little under the pause after which a quiet task is read again
 RECONNECT_MILLISECONDS = 1000
@@ -58,6 +58,20 @@ async def stream_events(
                 yield text
             if record.state.is_final and not follow:
                 return
+
+
+async def stream_changes(tasks: Tasks, streams: OpenStreams, ids: Sequence[UUID]) -> AsyncIterator[bytes]:
+    """What several tasks are now and become, as text that does not end. Raises as `stream_events` does."""
+    async with streams.slot("events"), aclosing(tasks.follow_many(ids)) as changes:
+        yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
+        told_at = time.monotonic()
+        async for records in changes:
+            text = b"".join(render_changes(record, EventCursor())[0] for record in records)
+            if not text and time.monotonic() - told_at >= HEARTBEAT_SECONDS:
+                text = COMMENT
+            if text:
+                told_at = time.monotonic()
+                yield text
 
 
 def render_changes(record: TaskRecord, since: EventCursor) -> tuple[bytes, EventCursor]:

@@ -1,0 +1,1 @@
+"""The web console at `/ui/`: files that npm builds from the folder `console/`, sent with a strict policy."""

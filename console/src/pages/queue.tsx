@@ -1,0 +1,1 @@
+export function QueuePage(_: any): any { return null; }

@@ -1,0 +1,1 @@
+export function TaskPage(_: any): any { return null; }

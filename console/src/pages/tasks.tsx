@@ -1,0 +1,1 @@
+export function TasksPage(_: any): any { return null; }

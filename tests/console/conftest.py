@@ -1,0 +1,111 @@
+"""The console in Debian's Chromium on a running installation: one browser and one stack for all of these tests."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
+from tests.support.task_api import TaskApi
+
+from taskfleet_core import wire
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+STATIC = Path(__file__).parents[2] / "api" / "src" / "taskfleet_api" / "console" / "static"
+WAIT_MILLISECONDS = 15_000
+
+
+class Fleet:
+    """An installation with a busy queue (`mail`), one without workers (`reports`) and an empty one (`archive`)."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        for name in ("mail", "reports", "archive"):
+            stack.add_queue(name, QueueOptions(concurrency=2, delivery_limit=1))
+        self.decide("mail", 1, "1 running task, 2 slots a worker")
+        stack.start_worker("mail", pool="threads")
+        self.api = TaskApi(stack.client())
+
+    def log_tails(self) -> list[tuple[str, str]]:
+        """For the report of a failed test."""
+        return self.stack.log_tails()
+
+    def decide(self, queue: str, replicas: int, reason: str) -> None:
+        """Report a decision as the operator does."""
+        report = {
+            "at": time.time(),
+            "replicas": replicas,
+            "cause": "load",
+            "reason": reason,
+            "acting": True,
+            "terms": {"wait_seconds": 2.5, "run_seconds": 1.0, "load_slots": 1.0},
+        }
+        self.stack.valkey.command("HSET", wire.DECISIONS_KEY, queue, json.dumps(report))
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """What local mode runs on: Valkey and SQLite."""
+    if not (STATIC / "index.html").is_file():
+        pytest.skip("the console is not built: hack/console needs Node.js and npm")
+    with running_stack(StackOptions("valkey", "sqlite")) as stack:
+        yield Fleet(stack)
+
+
+@pytest.fixture(scope="session")
+def browser(fleet: Fleet) -> Iterator[Browser]:
+    """Begun after the queues exist: while it runs, no event loop can be started in this thread."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, fleet: Fleet) -> Iterator[OpenPage]:
+    """Opens a page of the console in a window of its own; at the end nothing may have gone wrong in it."""
+    faults: list[str] = []
+    contexts = []
+
+    def watch(message: ConsoleMessage) -> None:
+        # What the API refused is the test's matter; everything else is a defect, a violated policy too.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            faults.append(message.text)
+
+    def check_host(request: Request) -> None:
+        if urlsplit(request.url).hostname not in ("127.0.0.1", None):
+            faults.append(f"asked another host: {request.url}")
+
+    def open_window(path: str = "", base_url: str | None = None, **options: object) -> Page:
+        options = {"viewport": {"width": 1360, "height": 860}, "locale": "en-GB", **options}
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        contexts.append(context)
+        context.set_default_timeout(WAIT_MILLISECONDS)
+        page = context.new_page()
+        page.on("console", watch)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", check_host)
+        page.goto(f"{base_url or fleet.stack.base_url}/ui/{path}")
+        return page
+
+    yield open_window
+    for context in contexts:
+        context.close()
+    assert faults == []
