@@ -43,7 +43,7 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/render_k8s.py --check
 	$(BIN)/python hack/generate_reliability.py --check
 	@[[ ! -x console/node_modules/.bin/tsc ]] || (cd console && npm run --silent check)
-	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum' README.md CONTRIBUTING.md docs core api worker cli tests hack
+	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum,*/console/static*' README.md CONTRIBUTING.md docs console/src core api worker cli tests hack
 
 format: bootstrap ## format and fix what the linter can fix
 	$(BIN)/ruff format .
