@@ -26,7 +26,7 @@ for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CEL
 SUPPORT = Path(__file__).parent / "support"
 pytest_plugins = [
     f"tests.support.{name}"
-    for name in ("brokers", "databases", "parallel", "stack", "site", "controlplane")
+    for name in ("brokers", "databases", "parallel", "stack", "site", "controlplane", "hardened")
     if (SUPPORT / f"{name}.py").exists()
 ]
 

@@ -23,7 +23,7 @@ def generate(length: int = 32) -> str:
 
 
 def build_secrets(release: str, namespace: str) -> dict[str, dict[str, str]]:
-    """Names and contents, as the chart would generate them."""
+    """Names and contents, as the chart would generate them, but with one user for all roles."""
     broker, store, database = generate(), generate(), generate()
     rabbitmq = f"{release}-rabbitmq.{namespace}.svc"
     return {
@@ -32,7 +32,7 @@ def build_secrets(release: str, namespace: str) -> dict[str, dict[str, str]]:
             "password": broker,
             "erlangCookie": generate(40),
             "url": f"amqp://taskfleet:{broker}@{rabbitmq}:5672//",
-            "managementUrl": f"http://taskfleet:{broker}@{rabbitmq}:15672",
+            "managementUrl": f"http://{rabbitmq}:15672",
             "metricsUrl": f"http://{rabbitmq}:15692",
         },
         f"{release}-valkey": {

@@ -37,10 +37,8 @@ async def announce(settings: Settings, queues: Sequence[TaskQueue], mark: Path |
     `mark` is a file that is touched whenever all of it is done: workers must not start before.
     """
     management = settings.broker_management_url
-    topology = open_topology(
-        settings.broker_url.get_secret_value(), management.get_secret_value() if management else None
-    )
-    live = LiveStore(settings.redis_url.get_secret_value())
+    topology = open_topology(settings.broker_address, management.get_secret_value() if management else None)
+    live = LiveStore(settings.redis_address)
     try:
         while True:
             try:

@@ -56,10 +56,10 @@ class _Connections:
 
 
 async def _open_connections(settings: Settings, stack: AsyncExitStack) -> _Connections:
-    broker_url = settings.broker_url.get_secret_value()
+    broker_url = settings.broker_address
     management_url, metrics_url = _find_broker_urls(settings)
     records = await open_records(
-        settings.database_url.get_secret_value(),
+        settings.database_address,
         pool_size=settings.database_pool_size,
         republish_grace_seconds=settings.republish_grace_seconds,
     )
@@ -67,7 +67,7 @@ async def _open_connections(settings: Settings, stack: AsyncExitStack) -> _Conne
     await _migrate(records)
     group = GroupCommit(records, max_batch=MAX_COMMIT_TASKS, max_waiting=settings.max_pending_submissions)
     stack.push_async_callback(group.close)
-    live = LiveStore(settings.redis_url.get_secret_value())
+    live = LiveStore(settings.redis_address)
     await live.start()
     stack.push_async_callback(live.close)
     publisher = open_publisher(
@@ -94,7 +94,7 @@ def _find_broker_urls(settings: Settings) -> tuple[str | None, str | None]:
 
 
 def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connections) -> Services:
-    broker_url = settings.broker_url.get_secret_value()
+    broker_url = settings.broker_address
     records, live = opened.records, opened.live
     background = Background(
         records=records,

@@ -37,9 +37,7 @@ async def migrate(settings: Settings) -> None:
 
 
 async def _migrate_once(settings: Settings) -> None:
-    records = await open_records(
-        settings.database_url.get_secret_value(), republish_grace_seconds=settings.republish_grace_seconds
-    )
+    records = await open_records(settings.database_address, republish_grace_seconds=settings.republish_grace_seconds)
     try:
         await records.migrate()
         if settings.references:

@@ -7,7 +7,7 @@ import sys
 
 import structlog
 import uvloop
-from granian.constants import Interfaces, TaskImpl
+from granian.constants import Interfaces, SSLProtocols, TaskImpl
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -83,6 +83,9 @@ def build_server(app: Api, settings: Settings) -> Server:
         backpressure=settings.listen_backlog + settings.max_streams,
         http1_settings=HTTP1Settings(header_read_timeout=int(settings.header_timeout_seconds * 1000)),
         log_enabled=False,
+        ssl_cert=settings.tls_certificate_file,
+        ssl_key=settings.tls_key_file,
+        ssl_protocol_min=SSLProtocols.tls12,
     )
 
 

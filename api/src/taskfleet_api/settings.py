@@ -17,6 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from taskfleet_core.addresses import add_authority
+
 __all__ = ["ENVIRONMENT_PREFIX", "Settings"]
 
 ENVIRONMENT_PREFIX = "TASKFLEET_API_"
@@ -73,6 +75,10 @@ class Settings(BaseSettings):
     # Serving
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    tls_certificate_file: Path | None = Field(
+        default=None, description="Certificate chain (PEM) to serve HTTPS with; None serves HTTP."
+    )
+    tls_key_file: Path | None = Field(default=None, description="Its private key (PEM).")
     root_path: str = Field(
         default="", pattern=r"^(/[^/]+)*$", description="Path under which a proxy publishes the API."
     )
@@ -131,6 +137,11 @@ class Settings(BaseSettings):
     )
 
     # Dependencies
+    ca_file: Path | None = Field(
+        default=None,
+        description="Authorities (PEM) that sign the certificates of database, store and broker, where these are "
+        "reached over TLS and their URLs name none; None means the system's.",
+    )
     database_url: DatabaseUrl = Field(
         default=SecretStr("sqlite:///taskfleet.db"),
         description="postgresql://, mysql:// or sqlite:///path; holds the records.",
@@ -192,6 +203,34 @@ class Settings(BaseSettings):
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         lists = ("kubernetes_audiences", "cors_origins", "trusted_proxies", "references")
         return {name: _split_commas(value) if name in lists else value for name, value in values.items()}
+
+    @property
+    def database_address(self) -> str:
+        """The database's URL with the authority to trust."""
+        return self._add_authority(self.database_url)
+
+    @property
+    def redis_address(self) -> str:
+        """The store's URL with the authority to trust."""
+        return self._add_authority(self.redis_url)
+
+    @property
+    def broker_address(self) -> str:
+        """The broker's URL with the authority to trust."""
+        return self._add_authority(self.broker_url)
+
+    def _add_authority(self, url: SecretStr) -> str:
+        return add_authority(url.get_secret_value(), str(self.ca_file) if self.ca_file else None)
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "Settings":
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file belong together: give both or none")
+        for name in ("tls_certificate_file", "tls_key_file", "ca_file"):
+            path = getattr(self, name)
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name} is not a file that can be read: {path}")
+        return self
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "Settings":

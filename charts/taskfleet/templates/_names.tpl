@@ -65,7 +65,8 @@ labels:
 {{- $tag := $image.tag -}}
 {{- if eq (index . 2) "own" -}}{{- $tag = coalesce $image.tag $root.Values.image.tag $root.Chart.AppVersion -}}{{- end -}}
 {{- $registry := $image.registry | default $root.Values.image.registry -}}
-{{- if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}:{{ $tag }}
+{{- if $registry }}{{ $registry }}/{{ end }}{{ $image.repository }}
+{{- with $image.digest }}@{{ . }}{{ else }}:{{ $tag }}{{ end }}
 {{- end -}}
 
 {{/* Host of a service for everybody in the cluster: workers live in other namespaces. */}}

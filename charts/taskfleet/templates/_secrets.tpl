@@ -21,6 +21,19 @@
 {{- end -}}
 
 {{/*
+"yes" when there is a user for each role: (list .Values.rabbitmq). Generated secrets have them; one of the user's has a
+single URL for all, unless it is said to have more.
+*/}}
+{{- define "taskfleet.hasRoles" -}}
+{{- if or (not (first .).existingSecret) (first .).roleUrls -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The key of a role's URL: (list .Values.rabbitmq "api"). */}}
+{{- define "taskfleet.urlKey" -}}
+{{- if include "taskfleet.hasRoles" . -}}{{ last . }}Url{{- else -}}url{{- end -}}
+{{- end -}}
+
+{{/*
 A value that was generated before, or a new one: (list . SECRET-NAME KEY LENGTH).
 Letters and digits only: it goes into URLs as it is.
 */}}

@@ -1,12 +1,29 @@
 """Broker URLs taken apart. The parts print without the password."""
 
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-__all__ = ["BrokerAddress", "is_amqp_url", "is_redis_url", "parse_amqp_url", "redact_url", "split_http_login"]
+__all__ = [
+    "BrokerAddress",
+    "add_authority",
+    "is_amqp_url",
+    "is_redis_url",
+    "parse_amqp_url",
+    "redact_url",
+    "split_http_login",
+]
 
 AMQP_SCHEMES = {"amqp": False, "amqps": True, "pyamqp": False, "pyamqps": True}
 REDIS_SCHEMES = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
+
+# Where a URL of each kind names the certificate authority that its server must be signed by. On plain AMQP the
+# management API may still be served over TLS, and it goes by the options of the AMQP URL.
+_AUTHORITY_OPTIONS = {
+    **dict.fromkeys(AMQP_SCHEMES, "cacertfile"),
+    **{scheme: "ssl_ca_certs" for scheme, tls in REDIS_SCHEMES.items() if tls},
+    **dict.fromkeys(("postgresql", "postgres"), "sslrootcert"),
+    **dict.fromkeys(("mysql", "mariadb"), "ssl-ca"),
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,22 @@ def _parse_one(url: str) -> BrokerAddress:
         virtual_host=unquote(parts.path[1:]) or "/",
         options=dict(parse_qsl(parts.query)),
     )
+
+
+def add_authority(url: str, ca_file: str | None) -> str:
+    """The URL of a broker, store or database with the file of the authority to trust, unless it names one itself.
+
+    Several AMQP servers are separated by `;`: each gets it. URLs that cannot have one are returned as they are.
+    """
+    if ca_file is None:
+        return url
+    if is_amqp_url(url) and ";" in url:
+        return ";".join(add_authority(part.strip(), ca_file) for part in url.split(";") if part.strip())
+    option = _AUTHORITY_OPTIONS.get(_scheme(url).partition("+")[0])
+    query = urlsplit(url).query
+    if option is None or option in dict(parse_qsl(query)):
+        return url
+    return f"{url}{'&' if query else '?'}{urlencode({option: ca_file})}"
 
 
 def split_http_login(url: str, address: BrokerAddress) -> tuple[str, tuple[str, str]]:

@@ -5,7 +5,6 @@ session stays lost and says why.
 """
 
 import asyncio
-import ssl
 import struct
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -14,6 +13,7 @@ from pamqp import commands, frame, header
 
 from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.errors import BrokerUnavailableError
+from taskfleet_core.tls import build_tls_context
 
 __all__ = [
     "CHANNEL",
@@ -247,9 +247,10 @@ async def connect_amqp(factory: Callable[[str], Session], address: BrokerAddress
     loop = asyncio.get_running_loop()
     session: Session | None = None
     try:
+        tls = build_tls_context(address) if address.tls else None
         async with asyncio.timeout(timeout_seconds):
             _, session = await loop.create_connection(
-                lambda: factory(address.label), address.host, address.port, ssl=_build_tls_context(address)
+                lambda: factory(address.label), address.host, address.port, ssl=tls
             )
             await session.shake_hands(address)
     except BaseException as error:
@@ -293,16 +294,3 @@ def decode_method(payload: bytes) -> Any:
 
 def _parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("-")[0].split(".") if part.isdigit())
-
-
-def _build_tls_context(address: BrokerAddress) -> ssl.SSLContext | None:
-    if not address.tls:
-        return None
-    options = address.options
-    context = ssl.create_default_context(cafile=options.get("cacertfile") or options.get("cafile"))
-    if options.get("verify") == "verify_none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if "certfile" in options:
-        context.load_cert_chain(options["certfile"], options.get("keyfile"))
-    return context

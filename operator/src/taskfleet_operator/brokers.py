@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from taskfleet_core.addresses import is_amqp_url, is_redis_url, parse_amqp_url
+from taskfleet_core.addresses import add_authority, is_amqp_url, is_redis_url, parse_amqp_url
 from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.taskqueue import SecretRef, TaskQueue
 from taskfleet_operator.kube import Kube
+from taskfleet_operator.observed import Credentials
 from taskfleet_operator.settings import OperatorSettings
 
 __all__ = ["BrokerAccess", "BrokerDirectory", "Resolution", "build_identity", "decode_secret"]
@@ -86,8 +87,11 @@ class BrokerDirectory:
     def __init__(self, kube: Kube, settings: OperatorSettings) -> None:
         self._kube = kube
         self._worker_url = settings.broker_url_of_workers
+        self._worker_redis_url = settings.redis_url_of_workers
+        self._ca_file = str(settings.ca_file) if settings.ca_file else None
+        self._authorities = settings.read_authorities()
         self.default = BrokerAccess(
-            settings.broker_url.get_secret_value(),
+            settings.broker_address,
             settings.broker_management_url.get_secret_value() if settings.broker_management_url else None,
             settings.broker_metrics_url.get_secret_value() if settings.broker_metrics_url else None,
         )
@@ -101,6 +105,13 @@ class BrokerDirectory:
     def get_identity(self, access: BrokerAccess) -> str:
         """Its identity; the operator's own broker may have one name for workers and another for the operator."""
         return self.default.identity if self.is_default(access) else access.identity
+
+    def build_credentials(self, resolution: Resolution) -> Credentials | None:
+        """What the workers of this broker get; None while the broker is not known."""
+        if resolution.worker_url is None or resolution.access is None:
+            return None
+        is_default = self.is_default(resolution.access)
+        return Credentials(resolution.worker_url, self._worker_redis_url, self._authorities, is_default)
 
     async def resolve(self, queue: TaskQueue) -> Resolution:
         """The broker of a TaskQueue."""
@@ -129,7 +140,7 @@ class BrokerDirectory:
             return Resolution(None, error=f"{where}, key {reference.key} is no broker URL: {problem}")
         if is_own:
             access = BrokerAccess(
-                url,
+                add_authority(url, self._ca_file),
                 access.management_url or _take_host(self.default.management_url),
                 access.metrics_url or self.default.metrics_url,
             )

@@ -51,7 +51,7 @@ class Operator:
 
     def __init__(self, settings: OperatorSettings, kube: Kube) -> None:
         self._settings, self._kube = settings, kube
-        self._store = Store(settings.redis_url.get_secret_value())
+        self._store = Store(settings.redis_address)
         self._lease = Lease(
             kube,
             namespace=settings.lease_namespace,

@@ -20,6 +20,9 @@ class Credentials:
 
     broker_url: str = field(repr=False)
     redis_url: str = field(repr=False)
+    # Certificates (PEM) of the authorities that sign for the store and, where `is_default_broker`, for the broker.
+    authorities: str | None = field(default=None, repr=False)
+    is_default_broker: bool = True
 
 
 @dataclass(frozen=True, slots=True)

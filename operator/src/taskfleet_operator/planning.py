@@ -10,7 +10,7 @@ from taskfleet_core.schedules import apply_schedules
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.deployment import build_deployment, is_paused
 from taskfleet_operator.children.disruption_budget import build_disruption_budget
-from taskfleet_operator.children.secret import build_secret, build_secret_hash
+from taskfleet_operator.children.secret import build_secret
 from taskfleet_operator.children.service_account import build_service_account
 from taskfleet_operator.conditions import build_conditions, format_time
 from taskfleet_operator.names import Reason, get_selector_text
@@ -93,7 +93,7 @@ def build_children(queue: TaskQueue, credentials: Credentials, injection: str) -
     return (
         build_service_account(queue),
         build_secret(queue, credentials),
-        build_deployment(queue, injection=injection, secret_hash=build_secret_hash(credentials)),
+        build_deployment(queue, injection=injection, credentials=credentials),
         *((budget,) if budget else ()),
     )
 

@@ -269,7 +269,7 @@ class Reconciler:
         return Observed(
             queue=queue,
             raw=entry.raw,
-            credentials=_build_credentials(resolution, self.settings.redis_url_of_workers),
+            credentials=self.brokers.build_credentials(resolution),
             credentials_error=resolution.error,
             children=self._get_children(queue),
             pods=pods,
@@ -358,7 +358,3 @@ class Reconciler:
             await self.kube.replace_status(raw, {**status, "conditions": [*ready, *others]})
         event = EventToSend("Warning", Reason.INVALID_SPEC, explain_invalid(error))
         await self.events.send(raw, event)
-
-
-def _build_credentials(resolution: Resolution, redis_url: str) -> Credentials | None:
-    return Credentials(resolution.worker_url, redis_url) if resolution.worker_url is not None else None

@@ -2,9 +2,12 @@
 
 import os
 import socket
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from taskfleet_core.addresses import add_authority
 
 __all__ = ["OperatorSettings", "load_settings"]
 
@@ -32,6 +35,11 @@ class OperatorSettings(BaseSettings):
     redis_url: SecretStr = Field(description="Redis/Valkey, as this process reaches it.")
     worker_broker_url: SecretStr | None = Field(default=None, description="The broker as workers reach it.")
     worker_redis_url: SecretStr | None = Field(default=None, description="Redis/Valkey as workers reach it.")
+    ca_file: Path | None = Field(
+        default=None,
+        description="Authorities (PEM) that sign the certificates of the default broker and of Redis/Valkey. Workers "
+        "get them with their URLs.",
+    )
     broker_name: str = Field(default="default", description="The default broker's name in the API's settings.")
     interval_seconds: float = Field(default=1.0, gt=0, le=60, description="Seconds between two looks at the broker.")
     reconcile_workers: int = Field(default=8, ge=1, le=64, description="TaskQueues reconciled at the same time.")
@@ -50,6 +58,23 @@ class OperatorSettings(BaseSettings):
         if "lease_name" in self.model_fields_set or not self.shard:
             return self.lease_name
         return f"{self.lease_name}-{self.shard.lower().replace('_', '-')}"
+
+    @property
+    def broker_address(self) -> str:
+        """The default broker's URL with the authority to trust."""
+        return self._add_authority(self.broker_url)
+
+    @property
+    def redis_address(self) -> str:
+        """The store's URL with the authority to trust."""
+        return self._add_authority(self.redis_url)
+
+    def _add_authority(self, url: SecretStr) -> str:
+        return add_authority(url.get_secret_value(), str(self.ca_file) if self.ca_file else None)
+
+    def read_authorities(self) -> str | None:
+        """What workers trust, too. Raises OSError when the file cannot be read."""
+        return self.ca_file.read_text(encoding="ascii") if self.ca_file else None
 
     @property
     def broker_url_of_workers(self) -> str:

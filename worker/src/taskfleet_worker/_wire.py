@@ -44,6 +44,8 @@ POLICY_PREFIX = "taskfleet."
 ENV_QUEUE = "TASKFLEET_QUEUE"
 ENV_QUEUES = "TASKFLEET_QUEUES"  # name=weight,...: all queues of a worker that serves several
 ENV_REDIS_URL = "TASKFLEET_REDIS_URL"
+ENV_REDIS_CA_FILE = "TASKFLEET_REDIS_CA_FILE"  # authorities (PEM) that sign for Redis/Valkey; default the system's
+ENV_BROKER_CA_FILE = "TASKFLEET_BROKER_CA_FILE"  # ... for the broker
 ENV_POD_UID = "TASKFLEET_POD_UID"
 ENV_HOST = "TASKFLEET_HOST"  # the worker's name in heartbeats; default the host name
 ENV_MAX_TASK_SECONDS = "TASKFLEET_MAX_TASK_SECONDS"

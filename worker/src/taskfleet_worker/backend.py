@@ -35,6 +35,7 @@ from .runs import Run
 from .scripts import BEGIN, CHANGE, NOTE, PROGRESS
 from .settings import WorkerSettings, load_settings
 from .store import RETRYABLE, Store, StoreFullError, limit_waits, persist
+from .tls import add_verification
 
 __all__ = ["Backend"]
 
@@ -55,6 +56,9 @@ class Backend(RedisBackend):
     """Result backend of Taskfleet workers; made for one queue, read from the environment."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("url"):
+            ca_file = os.environ.get(_wire.ENV_REDIS_CA_FILE) or None
+            kwargs["url"] = add_verification(kwargs["url"], ca_file)
         super().__init__(*args, **kwargs)
         limit_waits(self.connparams)
         self.always_retry = True

@@ -26,6 +26,7 @@ __all__ = ["Heartbeat", "note_returned", "open_client"]
 logger = logging.getLogger("taskfleet.worker")
 
 CATALOG_SECONDS = 30.0
+TELL_EVERY_SECONDS = 30.0
 ECHO_SECONDS = 0.3  # a consumer is cancelled in less
 INDEX_KEPT_SECONDS = 3600.0
 # The loop turns at least every 2 s (gevent); a loop that stands longer than this is stuck.
@@ -59,6 +60,7 @@ class Heartbeat:
         self._catalog_at = float("-inf")
         self._client = open_client(settings.redis_url)
         self._started_at = time.time()
+        self._told_at = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskfleet-heartbeat", daemon=True)
         self._pool = _name_pool(worker.pool)
@@ -84,12 +86,18 @@ class Heartbeat:
                 if self._beat():
                     pause = ECHO_SECONDS
             except RETRYABLE as error:
-                logger.debug("heartbeat not written: %s", error)
+                self._tell_silence(error)
             except Exception:  # the beat must go on whatever one of them meets
                 logger.exception("heartbeat failed")
             self._touch_health_file()
             self._drain.check_grace()
             self._stop.wait(max(0.05, pause - (time.monotonic() - began)))
+
+    def _tell_silence(self, error: BaseException) -> None:
+        """A store that cannot be reached at all, for a wrong certificate say, would be seen only when a task ends."""
+        if time.monotonic() - self._told_at > TELL_EVERY_SECONDS:
+            self._told_at = time.monotonic()
+            logger.warning("heartbeat not written, repeating: %s", error)
 
     def _beat(self) -> bool:
         """Whether there is something to say before the next second is over: the operator waits for a fence's echo."""

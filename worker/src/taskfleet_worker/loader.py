@@ -27,6 +27,7 @@ from .request import hooks
 from .serving import Gate, use_weights
 from .settings import WorkerSettings, load_settings
 from .steps import build_steps
+from .tls import build_broker_options
 
 __all__ = ["Loader"]
 
@@ -51,6 +52,7 @@ class Loader(BaseLoader):
         redis = broker.is_redis(broker_url)
         self._refuse_foreign_parts()
         self._force_settings(settings, redis=redis)
+        self._verify_broker(broker_url, settings)
         broker.use_queue(self.app, settings, redis=redis)
         use_weights(settings.weights)
         if not redis:
@@ -111,6 +113,12 @@ class Loader(BaseLoader):
                 type(task).taskfleet_track_started = True
         known = set(conf)
         conf.update({name: value for name, value in forced.items() if name in known})
+
+    def _verify_broker(self, broker_url: str, settings: WorkerSettings) -> None:
+        """Verify the broker's certificate, unless the app says itself how."""
+        options = build_broker_options(broker_url, settings.broker_ca_file)
+        if options is not None and not isinstance(self.app.conf.broker_use_ssl, dict):
+            self.app.conf.broker_use_ssl = options
 
     def _refuse_foreign_parts(self) -> None:
         if not isinstance(self.app.backend, Backend):

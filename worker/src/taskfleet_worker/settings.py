@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from . import _wire
+from .tls import add_verification
 
 __all__ = ["WorkerSettings", "load_settings"]
 
@@ -23,7 +24,8 @@ class WorkerSettings:
     """Settings of one worker process and of its children."""
 
     queue: str
-    redis_url: str
+    redis_url: str  # with how to verify its certificate
+    broker_ca_file: str | None = None
     # All queues that are served, with their weights, where these are several.
     weights: dict[str, int] = field(default_factory=dict)
     host: str = field(default_factory=platform.node)
@@ -74,6 +76,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> WorkerSettings:
     for name in (_wire.ENV_QUEUE, _wire.ENV_REDIS_URL):
         if not environ.get(name):
             raise ValueError(f"{name} is not set: start workers with the environment that Taskfleet builds")
+    values["redis_url"] = add_verification(str(values["redis_url"]), environ.get(_wire.ENV_REDIS_CA_FILE) or None)
     if "max_task_seconds" in values:
         values.setdefault("grace_seconds", values["max_task_seconds"])
     return WorkerSettings(**values)  # type: ignore[arg-type]
@@ -92,6 +95,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str], object]]] = {
     _wire.ENV_QUEUE: ("queue", str),
     _wire.ENV_QUEUES: ("weights", _parse_weights),
     _wire.ENV_REDIS_URL: ("redis_url", str),
+    _wire.ENV_BROKER_CA_FILE: ("broker_ca_file", str),
     _wire.ENV_HOST: ("host", str),
     _wire.ENV_POD_UID: ("pod_uid", str),
     _wire.ENV_MAX_TASK_SECONDS: ("max_task_seconds", float),

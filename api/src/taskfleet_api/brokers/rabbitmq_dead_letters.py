@@ -12,6 +12,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from taskfleet_api.brokers.dead_letters import DeadLetter, DeadReason
 from taskfleet_core import wire
 from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.tls import build_tls_context
 
 __all__ = ["RabbitDeadLetters", "read_dead_letter"]
 
@@ -56,7 +57,11 @@ class RabbitDeadLetters:
             address = self._addresses[turn % len(self._addresses)]
             turn += 1
             try:
-                connection = await aio_pika.connect(address.url, timeout=self._timeout_seconds)
+                connection = await aio_pika.connect(
+                    address.url,
+                    timeout=self._timeout_seconds,
+                    ssl_context=build_tls_context(address) if address.tls else None,
+                )
                 try:
                     await self._consume(connection, queues, handle)
                 finally:

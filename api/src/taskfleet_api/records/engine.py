@@ -57,15 +57,19 @@ def build_async_url(url: str) -> URL:
 
 
 def _take_tls(url: URL) -> tuple[URL, dict[str, Any]]:
-    """Translate libpq's `sslmode` and MySQL's `ssl-mode` of the URL for the driver."""
+    """Translate libpq's `sslmode` and `sslrootcert` and MySQL's `ssl-mode` and `ssl-ca` of the URL for the driver."""
     query = dict(url.query)
     mode = str(query.pop("sslmode", query.pop("ssl-mode", query.pop("ssl_mode", "")))).lower().replace("-", "_")
+    ca_file = query.pop("sslrootcert", query.pop("ssl-ca", query.pop("ssl_ca", None)))
     url = url.set(query=query)
     if not mode or mode in ("disable", "disabled"):
         return url, {}
-    if url.drivername.startswith("postgresql"):
-        return url, {"ssl": mode.replace("_", "-")}
-    context = ssl.create_default_context()
+    is_postgresql = url.drivername.startswith("postgresql")
+    if is_postgresql and not (ca_file and mode.startswith("verify")):
+        return url, {"ssl": mode.replace("_", "-")}  # the driver looks where libpq would
+    context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    if is_postgresql or mode == "verify_ca":
+        context.check_hostname = mode == "verify_full"
     if not mode.startswith("verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

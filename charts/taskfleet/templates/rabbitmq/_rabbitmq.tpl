@@ -15,6 +15,32 @@ http://{{ include "taskfleet.host" (list . "rabbitmq") }}:15692
 {{- end -}}
 {{- end -}}
 
+{{/*
+What each role may do at the broker, as regular expressions of what it may make and delete, write to and read from.
+API and operator keep the same rules and queues, one where the other is not; only the API publishes and empties
+dead-letter queues. The worker's user reads every queue of tasks: which of them it consumes is its own word.
+*/}}
+{{- define "taskfleet.rabbitmq.roles" -}}
+{{- $dead := "^(taskfleet\\.dead|.*\\.dead)$" -}}
+{{- $notDead := "^(?!taskfleet\\.(dead|policies)$)(?!.*\\.dead$).*$" -}}
+api: {tags: [policymaker], configure: ".*", write: ".*", read: {{ $dead | quote }}}
+operator: {tags: [policymaker], configure: ".*", write: {{ $dead | quote }}, read: {{ $dead | quote }}}
+worker: {tags: [], configure: {{ $notDead | quote }}, write: {{ $notDead | quote }}, read: {{ $notDead | quote }}}
+{{- end -}}
+
+{{/* Users, permissions and the virtual host, which RabbitMQ takes in at each start: (list . PASSWORDS-BY-USER). */}}
+{{- define "taskfleet.rabbitmq.definitions" -}}
+{{- $passwords := last . -}}
+{{- $users := list (dict "name" "taskfleet" "password" $passwords.taskfleet "tags" (list "administrator")) -}}
+{{- $permissions := list (dict "user" "taskfleet" "vhost" "/" "configure" ".*" "write" ".*" "read" ".*") -}}
+{{- range $role, $rights := include "taskfleet.rabbitmq.roles" (first .) | fromYaml -}}
+{{- $user := printf "taskfleet-%s" $role -}}
+{{- $users = append $users (dict "name" $user "password" (get $passwords $user) "tags" $rights.tags) -}}
+{{- $permissions = append $permissions (dict "user" $user "vhost" "/" "configure" $rights.configure "write" $rights.write "read" $rights.read) -}}
+{{- end -}}
+{{- dict "users" $users "vhosts" (list (dict "name" "/")) "permissions" $permissions | toPrettyJson -}}
+{{- end -}}
+
 {{/* A quantity of Kubernetes in bytes: (list "1Gi"). */}}
 {{- define "taskfleet.bytes" -}}
 {{- $quantity := ternary (printf "%.0f" (first . | float64)) (first . | toString) (kindIs "float64" (first .)) -}}
@@ -28,6 +54,28 @@ http://{{ include "taskfleet.host" (list . "rabbitmq") }}:15692
 loopback_users = none
 log.console = true
 default_queue_type = quorum
+{{- if include "taskfleet.hasRoles" (list .Values.rabbitmq) }}
+definitions.import_backend = local_filesystem
+definitions.local.path = /etc/taskfleet-users/definitions.json
+{{- end }}
+{{- if .Values.tls.enabled }}
+listeners.tcp = none
+listeners.ssl.default = 5671
+ssl_options.cacertfile = /etc/taskfleet-tls/ca.crt
+ssl_options.certfile = /etc/taskfleet-tls/tls.crt
+ssl_options.keyfile = /etc/taskfleet-tls/tls.key
+# Callers show a password, not a certificate.
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+management.ssl.port = 15671
+management.ssl.cacertfile = /etc/taskfleet-tls/ca.crt
+management.ssl.certfile = /etc/taskfleet-tls/tls.crt
+management.ssl.keyfile = /etc/taskfleet-tls/tls.key
+management.ssl.versions.1 = tlsv1.3
+management.ssl.versions.2 = tlsv1.2
+{{- end }}
 {{- with .Values.rabbitmq.resources.limits }}
 {{- with .memory }}
 # RabbitMQ takes the node's memory for its own otherwise.

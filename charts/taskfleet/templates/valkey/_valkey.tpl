@@ -1,7 +1,21 @@
 {{/* valkey.conf */}}
 {{- define "taskfleet.valkey.config" -}}
+{{- if include "taskfleet.hasRoles" (list .Values.valkey) -}}
+aclfile /etc/taskfleet-users/users.acl
+{{- else -}}
 include /tmp/password.conf
+{{- end }}
 bind * -::*
+{{- if .Values.tls.enabled }}
+port 0
+tls-port 6379
+tls-ca-cert-file /etc/taskfleet-tls/ca.crt
+tls-cert-file /etc/taskfleet-tls/tls.crt
+tls-key-file /etc/taskfleet-tls/tls.key
+# Callers show a password, not a certificate.
+tls-auth-clients no
+tls-protocols "TLSv1.2 TLSv1.3"
+{{- end }}
 dir /data
 # States and events of tasks: nothing may be thrown away to make room, and a restart must find them again.
 maxmemory-policy noeviction
@@ -11,5 +25,24 @@ appendfsync everysec
 save ""
 {{- with .Values.valkey.extraConfig }}
 {{ . }}
+{{- end }}
+{{- end -}}
+{{/*
+What each role may do in the store: keys, channels, commands. Workers write states of tasks, events, their heartbeats and
+Celery's results, and read what concerns them; the queues, the fences and the schedules of others they cannot change.
+*/}}
+{{- define "taskfleet.valkey.roles" -}}
+{{- $results := "~celery-task-meta-* ~celery-taskset-meta-*" -}}
+api: "~taskfleet:* {{ $results }} &taskfleet:* &celery-task-meta-* +@all -@admin -@dangerous"
+operator: "~taskfleet:queues ~taskfleet:queues:removed ~taskfleet:decisions ~taskfleet:fence:* %R~taskfleet:worker* &taskfleet:wake +@all -@admin -@dangerous"
+worker: "~taskfleet:task:* ~taskfleet:events ~taskfleet:worker* ~taskfleet:catalog:* %R~taskfleet:fence:* %R~taskfleet:cancelled:* {{ $results }} &taskfleet:* &celery-task-meta-* +@all -@admin -@dangerous"
+{{- end -}}
+
+{{/* users.acl: (list . PASSWORDS-BY-USER). The file holds digests. */}}
+{{- define "taskfleet.valkey.users" -}}
+{{- $passwords := last . -}}
+user default on #{{ $passwords.default | sha256sum }} ~* &* +@all
+{{- range $role, $rights := include "taskfleet.valkey.roles" (first .) | fromYaml }}
+user {{ $role }} on #{{ get $passwords $role | sha256sum }} resetchannels {{ $rights }}
 {{- end }}
 {{- end -}}

@@ -24,6 +24,7 @@ from taskfleet_core.statistics.freshness import Freshness
 from taskfleet_core.statistics.model import QueueStatistics, ReadProblem, Trouble
 from taskfleet_core.statistics.rabbitmq_declares import PassiveDeclares, pick_in_turn
 from taskfleet_core.statistics.rabbitmq_http import DetailedMetrics, ManagementQueues
+from taskfleet_core.tls import build_http_verification
 
 __all__ = ["RabbitStatistics"]
 
@@ -61,7 +62,9 @@ class RabbitStatistics:
     ) -> None:
         self._closely = closely
         self._timeout_seconds = timeout_seconds
-        self._client = httpx.AsyncClient(timeout=timeout_seconds)
+        https = next((url for url in (management_url, metrics_url) if url and url.startswith("https://")), None)
+        verification = build_http_verification(https, addresses[0])
+        self._client = httpx.AsyncClient(timeout=timeout_seconds, verify=verification)
         self._declares = PassiveDeclares(addresses, timeout_seconds=timeout_seconds)
         self._sources: tuple[_Source, ...] = (
             DetailedMetrics(self._client, addresses, metrics_url),

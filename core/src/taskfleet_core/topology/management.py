@@ -9,6 +9,7 @@ import httpx
 
 from taskfleet_core.addresses import BrokerAddress, split_http_login
 from taskfleet_core.errors import BrokerUnavailableError
+from taskfleet_core.tls import build_http_verification
 from taskfleet_core.topology.policies import Policy
 
 __all__ = ["Management", "PolicyRefusedError", "Survey", "guess_management_url"]
@@ -53,7 +54,10 @@ class Management:
         self.label = urlsplit(base).netloc
         self._virtual_host = quote(address.virtual_host, safe="")
         self._client = httpx.AsyncClient(
-            base_url=base, auth=login, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS)
+            base_url=base,
+            auth=login,
+            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
+            verify=build_http_verification(base, address),
         )
         self._timeout_seconds = timeout_seconds
 

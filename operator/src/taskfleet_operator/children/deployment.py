@@ -8,14 +8,16 @@ from typing import Any
 from taskfleet_core import wire
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.metadata import build_child_metadata
-from taskfleet_operator.children.secret import BACKEND_KEY, BROKER_KEY, REDIS_KEY
+from taskfleet_operator.children.secret import AUTHORITY_KEY, BACKEND_KEY, BROKER_KEY, REDIS_KEY, build_secret_hash
 from taskfleet_operator.names import CONTAINER, PAUSED, SECRET_HASH, build_labels, build_selector, get_child_name
+from taskfleet_operator.observed import Credentials
 from taskfleet_operator.overlay import merge
 
 __all__ = ["build_deployment"]
 
 INJECTION_PATH = "/opt/taskfleet"
 INJECTION_ARCHIVE = "worker.zip"
+AUTHORITY_PATH = "/opt/taskfleet-ca"
 LOADER = "taskfleet_worker.loader:Loader"
 HEALTH_FILE = "/tmp/taskfleet-health"
 # The kubelet kills at the end of the grace period: the drain step hands back a little earlier.
@@ -27,16 +29,18 @@ HEALTH_MAX_AGE_SECONDS = 60
 NON_ROOT_USER = 10001
 
 
-def build_deployment(queue: TaskQueue, *, injection: str, secret_hash: str) -> dict[str, Any]:
+def build_deployment(queue: TaskQueue, *, injection: str, credentials: Credentials) -> dict[str, Any]:
     """The Deployment. `injection` names the ConfigMap with the worker package."""
     worker = queue.spec.worker
     template = {
         "metadata": {
             "labels": {**queue.metadata.labels, **build_labels(queue.name)},
-            "annotations": {SECRET_HASH: secret_hash},
+            "annotations": {SECRET_HASH: build_secret_hash(credentials)},
         },
         "spec": _build_pod_spec(queue, injection),
     }
+    if credentials.authorities:
+        _add_authorities(template["spec"], queue, credentials)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -80,6 +84,18 @@ def _build_pod_spec(queue: TaskQueue, injection: str) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {}},
         ],
     }
+
+
+def _add_authorities(pod: dict[str, Any], queue: TaskQueue, credentials: Credentials) -> None:
+    """Have the worker trust what signs for the store, and for the broker unless that is one of the user's own."""
+    (container,) = pod["containers"]
+    variables = [wire.ENV_REDIS_CA_FILE, *([wire.ENV_BROKER_CA_FILE] if credentials.is_default_broker else [])]
+    own = [{"name": name, "value": f"{AUTHORITY_PATH}/{AUTHORITY_KEY}"} for name in variables]
+    container["env"] = own + container["env"]
+    container["volumeMounts"].append({"name": "taskfleet-ca", "mountPath": AUTHORITY_PATH, "readOnly": True})
+    # This key alone: the URLs beside it are for the environment.
+    source = {"secretName": get_child_name(queue.name), "items": [{"key": AUTHORITY_KEY, "path": AUTHORITY_KEY}]}
+    pod["volumes"].append({"name": "taskfleet-ca", "secret": source})
 
 
 def _build_container(queue: TaskQueue) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.metadata import build_child_metadata
 from taskfleet_operator.observed import Credentials
 
-__all__ = ["BACKEND_KEY", "BROKER_KEY", "REDIS_KEY", "build_secret", "build_secret_hash"]
+__all__ = ["AUTHORITY_KEY", "BACKEND_KEY", "BROKER_KEY", "REDIS_KEY", "build_secret", "build_secret_hash"]
 
-BROKER_KEY, REDIS_KEY, BACKEND_KEY = "brokerUrl", "redisUrl", "resultBackend"
+BROKER_KEY, REDIS_KEY, BACKEND_KEY, AUTHORITY_KEY = "brokerUrl", "redisUrl", "resultBackend", "ca.crt"
 BACKEND = "taskfleet_worker.backend.Backend"
 
 
@@ -21,6 +21,8 @@ def build_secret(queue: TaskQueue, credentials: Credentials) -> dict[str, Any]:
         REDIS_KEY: credentials.redis_url,
         BACKEND_KEY: f"{BACKEND}+{credentials.redis_url}",
     }
+    if credentials.authorities:
+        values[AUTHORITY_KEY] = credentials.authorities
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -33,4 +35,6 @@ def build_secret(queue: TaskQueue, credentials: Credentials) -> dict[str, Any]:
 def build_secret_hash(credentials: Credentials) -> str:
     """Changes with the credentials, so that workers are replaced when they do. Tells nothing about them."""
     text = f"{credentials.broker_url}\n{credentials.redis_url}"
+    if credentials.authorities:
+        text += f"\n{credentials.authorities}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
