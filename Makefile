@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format bench bench-kills bench-scaling bench-cluster bench-keda generate changelog clean
+.PHONY: help bootstrap services up test unit check format bench faults bench-scaling bench-cluster bench-keda generate changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -66,8 +66,9 @@ bench: services ## measure submissions, batches, workers and latency beside thei
 bench-scaling: bootstrap ## simulate the scaling rule beside KEDA's and others and write the tables of docs/scaling.md
 	$(BIN)/python -m benchmarks.scaling --write
 
-bench-kills: services ## 2,000 tasks for each kill, accounted one by one
-	$(BIN)/python -m benchmarks.kills
+faults: services ## every fault on this machine, accounted task by task; writes docs/reliability.md (FAULTS="--only TEXT --seed N")
+	$(BIN)/python -m tests.faults $(FAULTS)
+	$(BIN)/python hack/generate_reliability.py
 
 cluster-up: ## start a Kubernetes cluster on this machine (kind or k3d where Docker is, else one node of its real parts)
 	@hack/local-cluster up

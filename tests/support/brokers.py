@@ -46,14 +46,19 @@ def _root_file_system() -> Path:
 class RabbitMQ:
     """A one-node RabbitMQ with management and Prometheus plugins, user guest/guest, virtual host `/`."""
 
-    def __init__(self, version: str = "4.3", *, config: str = "") -> None:
+    def __init__(self, version: str = "4.3", *, config: str = "", epmd_port: int | None = None) -> None:
         self.version = version
         self.port, self.management_port, self.metrics_port = free_port(), free_port(), free_port()
-        self._epmd_port, self._dist_port = free_port(), free_port()
+        self._epmd_port, self._dist_port = epmd_port or free_port(), free_port()
         self.data = Path(tempfile.mkdtemp(prefix=f"taskfleet-rabbitmq-{version}-"))
         self.log = self.data / "server.log"
         self._process: ManagedProcess | None = None
-        self._write_config(config)
+        self.configure(config)
+
+    @property
+    def node_name(self) -> str:
+        """Erlang's name of the node."""
+        return f"tf{self.port}@localhost"
 
     @property
     def url(self) -> str:
@@ -85,6 +90,13 @@ class RabbitMQ:
         """kill -9, then start on the same ports and data."""
         self.kill()
         self.start()
+
+    def terminate(self) -> None:
+        """SIGTERM to the node, as Kubernetes sends it; returns when it is gone."""
+        assert self._process is not None
+        os.kill(next(pid for pid in _descendants(self._process.pid) if _name(pid) == "beam.smp"), signal.SIGTERM)
+        self._process.popen.wait(timeout=90)
+        self.kill()
 
     def pause(self) -> None:
         """Freeze the node: connections stay open and nothing answers."""
@@ -142,7 +154,8 @@ class RabbitMQ:
             return False
         return True
 
-    def _write_config(self, extra: str) -> None:
+    def configure(self, extra: str) -> None:
+        """Write the configuration, with further lines; read at the next start."""
         lines = [
             f"listeners.tcp.default = 127.0.0.1:{self.port}",
             f"management.tcp.port = {self.management_port}",
@@ -169,7 +182,7 @@ class RabbitMQ:
         home = "/var/lib/rabbitmq" if self.version.startswith("4") else str(self.data)
         values = {
             "HOME": home,
-            "RABBITMQ_NODENAME": f"tf{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.node_name,
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_DIST_PORT": str(self._dist_port),
@@ -251,6 +264,7 @@ class Valkey:
         self.data = Path(tempfile.mkdtemp(prefix="taskfleet-valkey-"))
         self.log = self.data / "server.log"
         self._args = args
+        self.environment: dict[str, str] = {}  # of the server process
         self._process: ManagedProcess | None = None
 
     @property
@@ -263,7 +277,7 @@ class Valkey:
         cmd = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)]
         cmd += ["--save", "", "--appendonly", "yes" if self.appendonly else "no", "--appendfsync", "always"]
         cmd += ["--enable-debug-command", "yes", *self._args]
-        self._process = start_process(cmd, log=self.log, ready=self._is_ready)
+        self._process = start_process(cmd, env=self.environment, log=self.log, ready=self._is_ready)
 
     def kill(self) -> None:
         """kill -9; with `appendonly` the data stays."""

@@ -68,6 +68,7 @@ class DatabaseServer:
         self.folder = Path(tempfile.mkdtemp(prefix=f"taskfleet-{self.system_user}-"))
         self.log = self.folder / "server.log"
         self.data = self.folder / "data"
+        self.environment: dict[str, str] = {}  # of the server process
         self._process: ManagedProcess | None = None
         self._names = itertools.count(1)
         self.data.mkdir()
@@ -113,6 +114,7 @@ class DatabaseServer:
             self.initialise()
         self._process = start_process(
             _as_user(self.system_user, self.command()),
+            env=self.environment,
             cwd=self.folder,
             log=self.log,
             ready=self._answers,

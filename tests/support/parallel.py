@@ -36,7 +36,7 @@ GROUPS = (
     (r"", "rest"),
 )
 # A busy neighbour would break what these promise, or the other way round.
-ALONE = re.compile(r"tests/(kill|cluster)/")
+ALONE = re.compile(r"tests/(faults|cluster)/")
 # They run etcd, kube-apiserver or helm, which are built once.
 KUBERNETES = re.compile(r"tests/(controlplane|chart|dashboards)/")
 STACKS = ("fleet", "browser", "stack", "site", "other_site", "served", "control_plane")

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server that can stop forwarding, drop connections or refuse them."""
+"""A TCP proxy between a client and a server that can stop forwarding, drop connections, refuse or delay them."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,13 @@ __all__ = ["Proxy"]
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to a port of this machine, within the running event loop. Use with `async with`."""
+    """Forwards 127.0.0.1:`port` to a port of this machine, within the running event loop. Use with `async with`.
 
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+    Of several target ports a connection gets the first one that listens, as behind a Service.
+    """
+
+    def __init__(self, *target_ports: int) -> None:
+        self._target_ports = target_ports
         self._server: asyncio.Server | None = None
         self._forwarding = asyncio.Event()
         self._forwarding.set()
@@ -21,6 +24,8 @@ class Proxy:
         self.port = 0
         self.accepted = 0
         self.held_bytes = 0  # read while frozen, and not forwarded yet
+        self.delay_seconds = 0.0  # before each read of at most 64 KiB is forwarded, in both directions
+        self.refusing = False  # new connections are reset
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -57,13 +62,14 @@ class Proxy:
         self._links.add(task)
         self.accepted += 1
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            await self._link(reader, writer)
+            if not self.refusing:
+                await self._link(reader, writer)
         writer.transport.abort()
         self._links.discard(task)
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._forwarding.wait()
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        far_reader, far_writer = await self._connect()
         pumps = [
             asyncio.create_task(self._pump(reader, far_writer, self.on_data)),
             asyncio.create_task(self._pump(far_reader, writer)),
@@ -76,6 +82,12 @@ class Proxy:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for port in self._target_ports[:-1]:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", port)
+        return await asyncio.open_connection("127.0.0.1", self._target_ports[-1])
+
     async def _pump(
         self,
         reader: asyncio.StreamReader,
@@ -85,6 +97,8 @@ class Proxy:
         while data := await reader.read(65536):
             on_data(data)
             self.held_bytes += len(data)
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
             await self._forwarding.wait()
             self.held_bytes -= len(data)
             writer.write(data)

@@ -278,20 +278,12 @@ class Stack:
         grace_seconds: float = 30,
     ) -> Worker:
         """Start one worker process of a plain Celery app with our environment; waits for its first heartbeat."""
-        from taskfleet_worker.environment import build_command, build_environment
+        from taskfleet_worker.environment import build_command
 
         options = self.queues[queue]
         self._worker_count += 1
         host = f"{queue}-{self._worker_count}"
-        environment = build_environment(
-            queue=queue,
-            broker_url=self.broker_url,
-            redis_url=self.valkey.url,
-            max_task_seconds=options.max_task_seconds,
-            grace_seconds=grace_seconds,
-            delivery_limit=options.delivery_limit,
-            host=host,
-        )
+        environment = self.worker_environment(queue, host, grace_seconds)
         command = build_command(
             app, queue, concurrency or options.concurrency, pool or options.pool, python=sys.executable, host=host
         )
@@ -306,6 +298,31 @@ class Stack:
         worker = Worker(host, queue, process)
         self.workers.append(worker)
         return worker
+
+    def worker_environment(self, queue: str, host: str, grace_seconds: float) -> dict[str, str]:
+        """The environment of a worker process on this stack."""
+        from taskfleet_worker.environment import build_environment
+
+        options = self.queues[queue]
+        return build_environment(
+            queue=queue,
+            broker_url=self.worker_broker_url,
+            redis_url=self.worker_redis_url,
+            max_task_seconds=options.max_task_seconds,
+            grace_seconds=grace_seconds,
+            delivery_limit=options.delivery_limit,
+            host=host,
+        )
+
+    @property
+    def worker_broker_url(self) -> str:
+        """The broker as workers reach it."""
+        return self.broker_url
+
+    @property
+    def worker_redis_url(self) -> str:
+        """Valkey as workers reach it."""
+        return self.valkey.url
 
     def ensure_worker(self, queue: str, options: QueueOptions | None = None, **worker: Any) -> None:
         """Make sure that the queue exists and that at least one worker consumes from it."""

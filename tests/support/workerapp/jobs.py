@@ -18,12 +18,22 @@ def note_execution(ledger: str, request: Any) -> None:
         "pid": os.getpid(),
         "at": time.time(),
         "attempt": request.get("taskfleet-attempt") or 1,
+        "retries": request.retries or 0,
         "republished": bool(request.get("taskfleet-republished")),
         "redelivered": bool((request.delivery_info or {}).get("redelivered")),
     }
+    _append(ledger, facts)
+
+
+def note_end(ledger: str, request: Any, again: bool = False) -> None:
+    """Say that the body came to its end; `again`: it will raise, so that it is run once more."""
+    _append(ledger, {"ended": request.id, "pid": os.getpid(), "again": again})
+
+
+def _append(ledger: str, line: dict[str, Any]) -> None:
     descriptor = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, json.dumps(facts).encode() + b"\n")
+        os.write(descriptor, json.dumps(line).encode() + b"\n")
     finally:
         os.close(descriptor)
 
@@ -101,7 +111,41 @@ def record(self: Task, ledger: str, seconds: float = 0.0) -> str:
     note_execution(ledger, self.request)
     if seconds:
         time.sleep(seconds)
+    note_end(ledger, self.request)
     return str(self.request.id)
+
+
+@app.task(bind=True, max_retries=10, default_retry_delay=0.3)
+def record_retried(self: Task, ledger: str, seconds: float = 0.0) -> str:
+    """As `record`, but the first run asks Celery for another one."""
+    note_execution(ledger, self.request)
+    time.sleep(seconds)
+    again = not self.request.retries
+    note_end(ledger, self.request, again)
+    if again:
+        raise self.retry()
+    return str(self.request.id)
+
+
+@app.task(bind=True)
+def record_failing(self: Task, ledger: str, seconds: float = 0.0) -> str:
+    """As `record`, but the first attempt fails, for the platform to begin another one."""
+    note_execution(ledger, self.request)
+    time.sleep(seconds)
+    again = (self.request.get("taskfleet-attempt") or 1) == 1
+    note_end(ledger, self.request, again)
+    if again:
+        raise RuntimeError("the first attempt fails")
+    return str(self.request.id)
+
+
+@app.task(bind=True)
+def record_hungry(self: Task, ledger: str, mebibytes: int) -> str:
+    """As `record`, but the first runs take memory without end (bounded by `mebibytes`), for the kernel to kill them."""
+    note_execution(ledger, self.request)
+    taken = [] if (self.request.delivery_info or {}).get("redelivered") else [b"x" * 2**20 for _ in range(mebibytes)]
+    note_end(ledger, self.request)
+    return str(len(taken))
 
 
 @app.task

@@ -10,6 +10,7 @@ from celery import bootsteps
 
 from . import reporting
 from .catalog import build_catalog
+from .connecting import install_reconnecting
 from .control import Control
 from .draining import Drain
 from .failures import install_failure_hooks
@@ -78,6 +79,10 @@ class ConsumerStep(bootsteps.StartStopStep):
 
     requires: ClassVar[set[str]] = {"celery.worker.consumer.tasks:Tasks"}
     parts: Parts
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        install_reconnecting(consumer)
 
     def start(self, consumer: Any) -> None:
         parts = self.parts

@@ -1,0 +1,103 @@
+"""All faults of the local stack, in the order of the page."""
+
+import functools
+import random
+from dataclasses import replace
+
+from tests.faults import disturbing as disturb
+from tests.faults import killing as kill
+from tests.faults.ground import LINKS, GroundOptions
+from tests.faults.striking import Fault, Field, Strike
+
+__all__ = ["FAULTS", "FIXED", "build_random", "draw_seed"]
+
+THREE_NODES = GroundOptions(broker_nodes=3)
+FORGETFUL = GroundOptions(appendonly=False)
+SMALL_DISK = GroundOptions(small_disk=True)
+LINK_DELAY_SECONDS = 0.1
+SLOW_SECONDS = 0.5
+RANDOM_STEPS = 5
+AFTER_STEP = (20, 60)  # tasks accepted between two strikes
+
+
+def _build_fixed() -> list[Fault]:
+    return [
+        Fault("API killed between commit and publish", "API", kill.kill_api_before_publish),
+        Fault("API killed", "API", kill.kill_api),
+        Fault("API stopped", "API", kill.stop_api),
+        Fault("worker killed", "Worker", kill.kill_worker),
+        Fault("worker's parent process killed", "Worker", kill.kill_worker_parent),
+        Fault("prefork child killed, three times", "Worker", kill.kill_worker_child),
+        Fault("worker stopped", "Worker", kill.stop_worker),
+        Fault("worker out of memory", "Worker", kill.starve_worker),
+        Fault("RabbitMQ killed", "Broker", kill.kill_broker),
+        Fault("RabbitMQ stopped", "Broker", kill.stop_broker),
+        Fault("RabbitMQ's memory alarm", "Broker", disturb.alarm_memory),
+        Fault("RabbitMQ's disk alarm", "Broker", disturb.alarm_disk),
+        Fault("one of three RabbitMQ nodes killed, a follower", "Broker", kill.kill_follower, THREE_NODES),
+        Fault("one of three RabbitMQ nodes killed, the leader", "Broker", kill.kill_leader, THREE_NODES),
+        Fault("Valkey killed", "Valkey", kill.kill_valkey),
+        Fault("Valkey killed, without append-only file", "Valkey", kill.kill_valkey, FORGETFUL),
+        Fault("Valkey flushed", "Valkey", kill.flush_valkey),
+        Fault("PostgreSQL killed", "Database", kill.kill_database),
+        Fault("PostgreSQL slow", "Database", disturb.delay_link("API to database", SLOW_SECONDS)),
+        Fault("PostgreSQL's disk full", "Database", kill.fill_disk, SMALL_DISK),
+        *(Fault(f"{link}: refused", "Network", disturb.refuse_link(link)) for link in LINKS),
+        *(Fault(f"{link}: dropped", "Network", disturb.drop_link(link)) for link in LINKS),
+        *(Fault(f"{link}: delayed", "Network", disturb.delay_link(link, LINK_DELAY_SECONDS)) for link in LINKS),
+        *(_build_step(part, hours) for part in ("API", "worker", "Valkey", "database") for hours in (1, -1)),
+    ]
+
+
+def _build_step(part: str, hours: int) -> Fault:
+    direction = "ahead" if hours > 0 else "back"
+    mend = functools.partial(disturb.mend_clock, part=part)
+    return Fault(f"{part}'s clock an hour {direction}", "Clock", disturb.step_clock(part, hours), mend=mend)
+
+
+FAULTS = _build_fixed()
+# What `make test` runs, on one stack.
+FIXED = [
+    next(fault for fault in FAULTS if fault.name == name)
+    for name in (
+        "API killed between commit and publish",
+        "API killed",
+        "worker killed",
+        "prefork child killed, three times",
+        "RabbitMQ killed",
+        "Valkey killed",
+        "Valkey flushed",
+        "PostgreSQL killed",
+    )
+]
+# Faults that may follow one another at once on one stack.
+POOL = [fault for fault in FAULTS if fault.ground == GroundOptions() and fault.part != "Clock"]
+SHORT_SECONDS = (1.0, 6.0)
+
+
+def build_random(number: int, steps: int = RANDOM_STEPS) -> Fault:
+    """A schedule of faults drawn from the cell's seed, one after the other with little in between."""
+    return Fault(f"random schedule {number}", "Random", _build_schedule(steps), is_random=True)
+
+
+def _build_schedule(steps: int) -> Strike:
+    def strike(field: Field) -> None:
+        drawn = []
+        for _ in range(steps):
+            fault = field.chance.choice(POOL)
+            drawn.append(fault.name)
+            field.pace = replace(
+                field.pace,
+                network_seconds=field.chance.uniform(*SHORT_SECONDS),
+                outage_seconds=field.chance.uniform(0, 3),
+            )
+            fault.strike(field)
+            field.load.wait_accepted(field.chance.randint(*AFTER_STEP))
+        field.facts["drawn"] = "; ".join(drawn) + "."
+
+    return strike
+
+
+def draw_seed() -> int:
+    """A new seed, to be printed."""
+    return random.SystemRandom().randrange(2**32)
