@@ -17,6 +17,7 @@ from typing import Any
 
 from billiard import pool as billiard_pool
 from celery import signals
+from celery.concurrency import prefork
 from celery.platforms import EX_OK
 from celery.worker import state as worker_state
 
@@ -66,10 +67,10 @@ class Drain:
         return self._consumes or (self._is_full and not self._fenced and not self.is_asked)
 
     def ask(self, *_: Any) -> None:
-        """Signal handler: start leaving. Only sets a flag, the loop does the rest."""
+        """Signal handler: start leaving. The loop does all of it."""
         if self._asked_at is None:
             self._asked_at = time.monotonic()
-            self.loop.wake()
+            self.loop.call(self.turn)
 
     def ask_or_force(self, *_: Any) -> None:
         """Signal handler of Ctrl-C: leave; a second one falls to Celery's cold shutdown."""
@@ -132,6 +133,8 @@ class Drain:
         self._idle_turns = 0 if busy else self._idle_turns + 1
         if self._idle_turns >= 2:
             worker_state.should_stop = EX_OK
+        elif self._idle_turns:
+            self.loop.call(self.turn)
         elif self._is_over():
             self.hand_back()
 
@@ -186,6 +189,26 @@ def _kill_processes(pool: Any) -> None:
 
 
 def let_pool_leave_promptly() -> None:
+    """Spare a pod the seconds that Celery and billiard sleep while they stop a pool."""
+    _let_children_leave_promptly()
+    _let_parent_leave_promptly()
+
+
+def _let_parent_leave_promptly() -> None:
+    """While it stops a pool, Celery 5.7 fires timers from a thread that sleeps half a second between two looks at
+    whether it is still wanted. A drained worker has no task that could need them, so its pool is stopped without."""
+    find_loop = getattr(prefork, "get_event_loop", None)
+    if find_loop is None or hasattr(find_loop, "taskfleet"):
+        return
+
+    def find_loop_unless_drained() -> Any:
+        return None if worker_state.should_stop is not None and not worker_state.reserved_requests else find_loop()
+
+    find_loop_unless_drained.taskfleet = True  # type: ignore[attr-defined]
+    prefork.get_event_loop = find_loop_unless_drained
+
+
+def _let_children_leave_promptly() -> None:
     """Have prefork children leave once they have said so: billiard lets each sleep for another second, and with it the
     pod that they are in. What they wrote into the pipe stays there to be read."""
     leave = billiard_pool.Worker._do_exit

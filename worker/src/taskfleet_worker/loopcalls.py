@@ -48,9 +48,9 @@ class LoopCalls:
         self.run()
 
     def run(self) -> None:
-        """Run what waits; in the event loop."""
+        """Run what waits; in the event loop. What is asked for meanwhile comes with the loop's next turn."""
         self.last_turn = time.monotonic()
-        while self._calls:
+        for _ in range(len(self._calls)):
             callback = self._calls.popleft()
             try:
                 callback()

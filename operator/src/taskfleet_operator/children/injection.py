@@ -1,7 +1,7 @@
 """The ConfigMap with the worker package: what makes any Celery image a Taskfleet worker without rebuilding it.
 
 A zip on PYTHONPATH, and beside it zips that the package appends to the end of `sys.path`: what an image may lack.
-Nothing in those shadows what the image has, its metadata included.
+Nothing in those shadows what the image has, its metadata included. The one module that does is `repl_shim`.
 """
 
 import base64
@@ -9,6 +9,8 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import io
+import py_compile
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ __all__ = ["Injection", "build_archive", "read_injected_files"]
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip with the same files has the same bytes, whenever and wherever it is made
 MAX_BYTES = 1024 * 1024  # of a ConfigMap's data
 WORKER_PACKAGE = "taskfleet_worker"
+SHIMS = {"click_repl.py": f"{WORKER_PACKAGE}/repl_shim.py"}
 VENDOR_ARCHIVE = "vendor.zip"
 VENDORED = ("redis",)
 # Before 3.11.3 redis-py imports async_timeout for its asyncio side, which no worker uses.
@@ -44,10 +47,29 @@ def read_injected_files() -> dict[str, dict[str, bytes]]:
         text = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
         vendored[f"{package}-{version}.dist-info/METADATA"] = text.encode()
     return {
-        INJECTION_ARCHIVE: _read_package(WORKER_PACKAGE),
+        INJECTION_ARCHIVE: _compile(_put_shims(_read_package(WORKER_PACKAGE))),
         VENDOR_ARCHIVE: vendored,
         SHIM_ARCHIVE: {"async_timeout.py": SHIM},
     }
+
+
+def _put_shims(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Modules of the worker package that stand in for others under their names."""
+    return {**files, **{name: files[path] for name, path in SHIMS.items()}}
+
+
+def _compile(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Bytecode beside the source: Python keeps none of what comes from a zip, and would compile it at each start.
+    Where a worker's Python is another minor version than the operator's, it takes the source."""
+    compiled = {}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "module.py")
+        for path, content in files.items():
+            source.write_bytes(content)
+            mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+            target = py_compile.compile(str(source), f"{source}c", path, doraise=True, invalidation_mode=mode)
+            compiled[f"{path}c"] = Path(str(target)).read_bytes()
+    return {**files, **compiled}
 
 
 def _read_package(name: str) -> dict[str, bytes]:
