@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format bench faults bench-scaling bench-cluster bench-keda generate changelog clean
+.PHONY: help bootstrap services up test unit check format docs bench faults bench-scaling bench-cluster bench-keda generate changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -28,7 +28,7 @@ test: check services ## everything that CI runs: checks, then all tests
 unit: bootstrap ## the inner loop: no server, seconds
 	HYPOTHESIS_PROFILE=brief $(BIN)/pytest -q -n 2 -p no:schemathesis tests/unit
 
-check: bootstrap ## formatter, linter, strict types, import contracts, generated files, spelling
+check: bootstrap docs ## formatter, linter, strict types, import contracts, generated files, documentation, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
@@ -44,6 +44,9 @@ check: bootstrap ## formatter, linter, strict types, import contracts, generated
 	$(BIN)/python hack/generate_reliability.py --check
 	@[[ ! -x console/node_modules/.bin/tsc ]] || (cd console && npm run --silent check)
 	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum,*/console/static*' README.md CONTRIBUTING.md docs console/src core api worker cli tests hack
+
+docs: bootstrap ## build the documentation's site into .site/; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: bootstrap ## format and fix what the linter can fix
 	$(BIN)/ruff format .

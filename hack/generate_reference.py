@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the generated pages of docs/reference/ (settings, TaskQueue, metrics, alerts and panels) from their sources.
+"""Writes the generated pages of docs/reference/ (settings, TaskQueue, HTTP API, command line, metrics, alerts, panels).
 
 `--check` writes nothing and exits 1 when a page is not what the code says.
 """
@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -16,6 +16,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
+from reference_commands import build_command_line
+from reference_http import build_http_api
+from reference_tables import table
 
 from taskfleet_api.settings import ENVIRONMENT_PREFIX, Settings
 from taskfleet_api.telemetry import METRICS
@@ -143,6 +146,8 @@ PAGES: Mapping[str, Any] = {
     "taskqueue.md": build_task_queue,
     "metrics.md": build_metrics,
     "monitoring.md": build_monitoring,
+    "http-api.md": lambda: build_http_api(NOTE),
+    "command-line.md": lambda: build_command_line(NOTE),
 }
 
 
@@ -204,16 +209,6 @@ def show_default(field: FieldInfo) -> str:
     if isinstance(default, dict):
         return "empty"
     return f"`{default}`" if default != "" else "empty"
-
-
-def table(head: Iterable[str], rows: Iterable[tuple[str, ...]], *, code_first: bool = True) -> list[str]:
-    """A Markdown table."""
-    titles = list(head)
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
-    for first, *rest in rows:
-        cells = [f"`{first}`" if code_first else first, *rest]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    return lines
 
 
 def main() -> int:

@@ -39,7 +39,7 @@ def set_schedule(
     schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Name of the schedule.")],
     queue: Annotated[str, typer.Argument(help="Queue.")],
     task: Annotated[str, typer.Argument(help="Task name.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[ARG|NAME=VALUE]...")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[ARG|NAME=VALUE]...", help="As in submit.")] = None,
     cron: Annotated[str | None, typer.Option(help="Five fields, such as '0 7 * * 1-5'.")] = None,
     every: Annotated[float | None, typer.Option(metavar="SECONDS", help="An interval instead of --cron.")] = None,
     time_zone: Annotated[str, typer.Option(help="IANA time zone of --cron.")] = "UTC",

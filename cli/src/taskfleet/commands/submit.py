@@ -36,7 +36,9 @@ WordsArgument = Annotated[
 ]
 ArgsOption = Annotated[str | None, typer.Option("--args", metavar="JSON", help="Positional arguments, exactly.")]
 KwargsOption = Annotated[str | None, typer.Option("--kwargs", metavar="JSON", help="Named arguments, exactly.")]
-MetadataOption = Annotated[list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE")]
+MetadataOption = Annotated[
+    list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Yours, to find it by; repeat.")
+]
 PriorityOption = Annotated[int | None, typer.Option(min=0, max=9, help="9 first.")]
 EtaOption = Annotated[str | None, typer.Option(metavar="TIME", help="Not before this time.")]
 CountdownOption = Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Not before so long.")]

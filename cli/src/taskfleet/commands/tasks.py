@@ -48,12 +48,14 @@ LISTING = Listing(["ID", "STATE", "QUEUE", "TASK", "AGE", "RUN TIME", "ATTEMPT"]
 
 
 def list_tasks(
-    queue: Annotated[str | None, typer.Option("--queue", "-q")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", "-q", help="Only of this queue.")] = None,
     state: Annotated[list[TaskState] | None, typer.Option("--state", "-s", help="Can be repeated.")] = None,
     task: Annotated[str | None, typer.Option("--task", help="Task name.")] = None,
-    metadata: Annotated[list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE")] = None,
-    created_after: Annotated[str | None, typer.Option(metavar="TIME")] = None,
-    created_before: Annotated[str | None, typer.Option(metavar="TIME")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Only with it; repeat.")
+    ] = None,
+    created_after: Annotated[str | None, typer.Option(metavar="TIME", help="Only created then or later.")] = None,
+    created_before: Annotated[str | None, typer.Option(metavar="TIME", help="Only created before.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Most tasks; 0: all.")] = 50,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,

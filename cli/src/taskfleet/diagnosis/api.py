@@ -115,10 +115,13 @@ def check_queues(queues: list[dict[str, Any]]) -> Iterator[Finding]:
     if deserted:
         fix = f"`taskfleet explain {deserted[0]}` says why"
         yield Finding("queues", Verdict.NOTE, f"tasks wait and no worker takes them: {_name_some(deserted)}", fix)
+    lacks: dict[str, list[str]] = {}
     for queue in queues:
         for item in queue.get("degradations", ()):
-            fix = "use RabbitMQ 4, or do without"
-            yield Finding("queues", Verdict.NOTE, f"{queue['name']}: {item['feature']}: {item['detail']}", fix)
+            lacks.setdefault(f"{item['feature']}: {item['detail']}", []).append(queue["name"])
+    for lack, names in lacks.items():
+        fix = "see docs/servers.md for a broker that can, or do without"
+        yield Finding("queues", Verdict.NOTE, f"{lack} ({_name_some(names)})", fix)
     if not unknown and not deserted:
         yield Finding("queues", Verdict.OK, f"{len(queues)} known")
 
