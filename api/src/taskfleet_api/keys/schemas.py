@@ -21,7 +21,7 @@ class NewKeyInput(Model):
     """A key to make."""
 
     name: str = Field(pattern=NAME_PATTERN, description="Name of the holder, for records and the audit log.")
-    scopes: list[KeyScope] = Field(
+    scopes: list[Annotated[KeyScope, Field(strict=False)]] = Field(
         min_length=1,
         max_length=len(KeyScope),
         description=f"{', '.join(KeyScope)}; admin includes the others.",
