@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format docs bench faults bench-scaling bench-cluster bench-keda generate changelog clean
+.PHONY: help bootstrap services up test unit check format docs bench faults faults-cluster bench-overload bench-soak bench-scaling bench-cluster bench-keda generate changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -73,6 +73,13 @@ faults: services ## every fault on this machine, accounted task by task; writes 
 	$(BIN)/python -m tests.faults $(FAULTS)
 	$(BIN)/python hack/generate_reliability.py
 
+faults-cluster: bootstrap ## the same on the one-node Kubernetes, with kills and deletions of every pod (FAULTS="--only TEXT")
+	$(BIN)/python -m tests.faults.on_cluster $(FAULTS)
+	$(BIN)/python hack/generate_reliability.py
+
+bench-overload: services ## three times what the API can take, for MINUTES (5): refusals, bounded latency, recovery
+	$(BIN)/python -m benchmarks.overload --minutes $(or $(MINUTES),5)
+
 cluster-up: ## start a Kubernetes cluster on this machine (kind or k3d where Docker is, else one node of its real parts)
 	@hack/local-cluster up
 
@@ -91,7 +98,7 @@ cluster-down: ## stop the cluster
 bench-thousand: bootstrap ## 1,000 TaskQueues on one operator, with a real API server and RabbitMQ
 	$(BIN)/python -m benchmarks.cluster.thousand --write
 
-bench-cluster: bootstrap ## measure bursts, faults and 300 idle queues on the cluster
+bench-cluster: bootstrap ## measure bursts and 300 idle queues on the cluster
 	$(BIN)/python -m benchmarks.cluster
 
 bench-keda: bootstrap ## KEDA, built from its Go module, beside Taskfleet on the cluster: bursts, waves, scale-in, idle queues

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.cluster`: install the chart on the cluster, measure bursts, faults and idle queues.
+"""`python -m benchmarks.cluster`: install the chart on the cluster, measure bursts and idle queues.
 
-Exit code 1 when a figure misses its bound or a fault loses a task. `--write` puts the tables into docs/benchmarks.md.
+Exit code 1 when a figure misses its bound. `--write` puts the tables into docs/benchmarks.md.
 """
 
 import sys
@@ -9,12 +9,11 @@ import time
 from tests.support.cluster import open_cluster, running_cluster
 
 from benchmarks.cluster.bursts import measure_bursts
-from benchmarks.cluster.faults import run_faults
 from benchmarks.cluster.idle import measure_idle
 from benchmarks.figures import Figure, build_table, describe_machine, say, write_page
 from benchmarks.options import build_parser
 
-PARTS = ("burst", "faults", "idle")
+PARTS = ("burst", "idle")
 
 
 def main() -> int:
@@ -25,7 +24,6 @@ def main() -> int:
     open_cluster()
     machine = describe_machine()
     figures: list[Figure] = []
-    faults, is_whole = "", True
     began = time.monotonic()
     with running_cluster() as cluster:
         figures.append(
@@ -34,15 +32,13 @@ def main() -> int:
         say(f"installed and Ready after {figures[0].median:.0f} s")
         if "burst" in parts:
             figures += measure_bursts(cluster, options.rounds)
-        if "faults" in parts:
-            faults, is_whole = run_faults(cluster)
         if "idle" in parts:
             figures += measure_idle(cluster, options.rounds)
-    text = "\n\n".join(part for part in (machine, build_table(figures), faults) if part)
+    text = f"{machine}\n\n{build_table(figures)}"
     print(f"\n{text}")
     if options.write:
         write_page("cluster", f"`python -m benchmarks.cluster --rounds {options.rounds}`, {text}")
-    return 1 if not is_whole or any(figure.is_met is False for figure in figures) else 0
+    return 1 if any(figure.is_met is False for figure in figures) else 0
 
 
 if __name__ == "__main__":

@@ -183,7 +183,9 @@ class Cluster:
     def connect(self) -> None:
         """Find the API and wait until it answers."""
         address = self._find_address()
-        headers = {"Authorization": f"Bearer {self.read_secret(f'{RELEASE}-admin-key', 'apiKey')}"}
+        headers = {}
+        with contextlib.suppress(CommandError):  # an installation without keys has no such Secret
+            headers["Authorization"] = f"Bearer {self.read_secret(f'{RELEASE}-admin-key', 'apiKey')}"
         # A connection per request, as independent callers have: a pod that leaves may end its idle ones.
         limits = httpx.Limits(max_keepalive_connections=0)
         client = httpx.Client(base_url=address, headers=headers, timeout=65, trust_env=False, limits=limits)

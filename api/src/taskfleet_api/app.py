@@ -15,6 +15,7 @@ from taskfleet_api import documentation, health, metrics
 from taskfleet_api.authentication import Authentication
 from taskfleet_api.composition import open_services
 from taskfleet_api.console import endpoints as console_endpoints
+from taskfleet_api.crowding import refuse_crowd
 from taskfleet_api.errors import add_error_handlers
 from taskfleet_api.keys import endpoints as key_endpoints
 from taskfleet_api.keys.ring import KeyRing
@@ -27,6 +28,7 @@ from taskfleet_api.settings import Settings
 from taskfleet_api.tasks import endpoints as task_endpoints
 from taskfleet_api.tasks.admission import BacklogGate
 from taskfleet_api.tasks.hot import HotSubmissions
+from taskfleet_api.tasks.service import Services
 from taskfleet_api.telemetry import register_collector, unregister_collector
 
 __all__ = ["Api", "create_app"]
@@ -56,6 +58,7 @@ class Api(FastAPI):
         self.state.settings = settings
         self.state.services = None
         self.requests_in_hand = 0
+        self._max_open_requests = settings.max_open_requests
         self._root_path = settings.root_path
         self.keys = KeyRing(settings.admin_key.get_secret_value()) if settings.admin_key else None
         self.hot = HotSubmissions(super().__call__, settings.root_path, self.keys)
@@ -68,6 +71,9 @@ class Api(FastAPI):
         # A proxy may strip the prefix or not; the framework copes with both once it knows the prefix.
         if self._root_path:
             scope["root_path"] = self._root_path
+        if scope["method"] == "POST" and self._is_crowded():
+            await refuse_crowd(scope, receive, send, self._max_open_requests)
+            return
         self.requests_in_hand += 1
         try:
             if self.hot.handles(scope):
@@ -76,6 +82,13 @@ class Api(FastAPI):
                 await super().__call__(scope, receive, send)
         finally:
             self.requests_in_hand -= 1
+
+    def _is_crowded(self) -> bool:
+        """Whether one more submission would only make all wait longer. Waits and streams have a bound of their own."""
+        if self.requests_in_hand < self._max_open_requests:
+            return False
+        services: Services | None = self.state.services
+        return self.requests_in_hand - (services.streams.count if services else 0) >= self._max_open_requests
 
     def begin_shutdown(self) -> None:
         """End waits and streams and answer probes with `stopping`; other requests still get their answers."""

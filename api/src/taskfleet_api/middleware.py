@@ -13,7 +13,7 @@ from taskfleet_api.bodies import IncomingBody, has_body
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem
 from taskfleet_api.telemetry import counter, histogram
 
-__all__ = ["SECURITY_HEADERS", "Instrumentation", "ProxyHeaders"]
+__all__ = ["SECURITY_HEADERS", "Instrumentation", "ProxyHeaders", "count_request"]
 
 # Answers are data: no browser shall guess another type, frame them, or run what stands in them.
 SECURITY_HEADERS = (
@@ -60,10 +60,11 @@ class Instrumentation:
                 status = 500
                 await _send_internal_error(scope, send)
         finally:
-            _count(scope, status, time.perf_counter() - started)
+            count_request(scope, status, time.perf_counter() - started)
 
 
-def _count(scope: Scope, status: int, seconds: float) -> None:
+def count_request(scope: Scope, status: int, seconds: float) -> None:
+    """Count and time one request by its route, method and status."""
     # Only paths that are routes become labels: anything else would grow without bound.
     route = getattr(scope.get("route"), "path", "other")
     method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
     submit_rate_per_queue: float | None = Field(
         default=None, gt=0, description="Tasks a second into one queue at this replica, after a burst; beyond it 429."
     )
+    max_open_requests: int = Field(
+        default=1000,
+        ge=1,
+        description="Requests in hand, waits and streams not counted; beyond it submissions get 503.",
+    )
     max_streams: int = Field(default=1000, ge=1, description="Open event streams and waits of this process.")
     idempotency_ttl_seconds: int = Field(default=86_400, ge=60, description="How long an Idempotency-Key is kept.")
     list_page_limit: int = Field(default=500, ge=1, description="Most items in one page of a list.")

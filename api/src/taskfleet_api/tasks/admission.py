@@ -84,6 +84,11 @@ class OpenStreams:
         """Whether the process is about to stop."""
         return self._closing
 
+    @property
+    def count(self) -> int:
+        """Waits and streams that are open."""
+        return len(self._open)
+
     @asynccontextmanager
     async def slot(self, kind: str, seconds: float | None = None) -> AsyncIterator[None]:
         """Hold one of the slots; the block simply ends when `seconds` are over or the process stops.

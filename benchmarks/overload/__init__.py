@@ -1,0 +1,1 @@
+"""More submissions than one installation can take, and what it does with them."""
