@@ -154,12 +154,13 @@ RECORDER = Row(
         ),
         states("Loops succeed", Target("min by (loop) (taskfleet_api_loop_healthy)", "{{loop}}"), "In every replica."),
         bars(
-            "Schedules and retention",
+            "Schedules, callbacks and retention",
             [
                 Target(f"sum by (outcome) (increase(taskfleet_schedule_ticks_total{RATE}))", "tick {{outcome}}"),
+                Target(f"sum by (outcome) (increase(taskfleet_callbacks_total{RATE}))", "callback {{outcome}}"),
                 Target(f"sum(increase(taskfleet_retention_deleted_total{RATE}))", "records deleted"),
             ],
-            "Ticks of periodic tasks, and finished records past their retention.",
+            "Ticks of periodic tasks, calls of receivers, and finished records past their retention.",
         ),
     ],
 )

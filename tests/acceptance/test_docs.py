@@ -22,6 +22,7 @@ PAGES = sorted(
 FENCE = re.compile(r"^```(bash|sh|shell|python)[ \t]*(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = "http://127.0.0.1:8000"
 BLOCK_SECONDS = 90
+CALLBACK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             str(port),
             *queues,
         ],
+        # As docs/webhooks.md says.
+        env={"TASKFLEET_API_CALLBACK_SECRETS": CALLBACK_SECRET, "TASKFLEET_API_CALLBACK_ALLOW": "127.0.0.1"},
         cwd=folder,
         log=folder / "up.log",
         ready=lambda: _is_ready(port),

@@ -9,6 +9,7 @@ import structlog
 
 from taskfleet_api.background import Background, options_from
 from taskfleet_api.brokers import Publisher, Topology, open_dead_letters, open_publisher, open_topology
+from taskfleet_api.callbacks import CallbackClient, CallbackPolicy, CallbackRules, decode_secret
 from taskfleet_api.keys.ring import KeyRing
 from taskfleet_api.keys.service import Keys
 from taskfleet_api.kubernetes_access import KubernetesAccess, find_kubernetes_url
@@ -20,6 +21,7 @@ from taskfleet_api.records import GroupCommit, Records, open_records
 from taskfleet_api.schedules.service import Schedules
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
+from taskfleet_api.tasks.callbacks import TaskCaller
 from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.service import Services
@@ -53,6 +55,7 @@ class _Connections:
     publisher: Publisher
     topology: Topology
     statistics: StatisticsReader
+    caller: TaskCaller | None
 
 
 async def _open_connections(settings: Settings, stack: AsyncExitStack) -> _Connections:
@@ -80,8 +83,32 @@ async def _open_connections(settings: Settings, stack: AsyncExitStack) -> _Conne
     statistics = open_statistics(broker_url, management_url, metrics_url)
     stack.push_async_callback(statistics.close)
     return _Connections(
-        records=records, group=group, live=live, publisher=publisher, topology=topology, statistics=statistics
+        records=records,
+        group=group,
+        live=live,
+        publisher=publisher,
+        topology=topology,
+        statistics=statistics,
+        caller=_open_caller(settings, stack),
     )
+
+
+def _open_caller(settings: Settings, stack: AsyncExitStack) -> TaskCaller | None:
+    """What calls receivers; None without a secret."""
+    policy = build_callback_policy(settings)
+    if policy is None:
+        return None
+    client = CallbackClient(policy, settings.callback_timeout_seconds)
+    stack.push_async_callback(client.close)
+    return TaskCaller(client, [decode_secret(secret.get_secret_value()) for secret in settings.callback_secrets])
+
+
+def build_callback_policy(settings: Settings) -> CallbackPolicy | None:
+    """Which receivers may be called; None without a secret: then there are no callbacks."""
+    if not settings.callback_secrets:
+        return None
+    rules = CallbackRules(settings.callback_allow, settings.callback_refuse, settings.callback_https_only)
+    return CallbackPolicy(rules)
 
 
 def _find_broker_urls(settings: Settings) -> tuple[str | None, str | None]:
@@ -96,6 +123,7 @@ def _find_broker_urls(settings: Settings) -> tuple[str | None, str | None]:
 def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connections) -> Services:
     broker_url = settings.broker_address
     records, live = opened.records, opened.live
+    policy = build_callback_policy(settings)
     background = Background(
         records=records,
         publisher=opened.publisher,
@@ -105,6 +133,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         live=live,
         broker_url=broker_url,
         options=options_from(settings),
+        call=opened.caller,
     )
     directory, dispatcher = background.directory, background.dispatcher
     gate = BacklogGate(records, settings.max_backlog)
@@ -120,6 +149,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         rates=RateLimits(settings.submit_rate_per_caller, settings.submit_rate_per_queue),
         streams=streams,
         tasks=tasks,
+        callbacks=policy,
     )
     return Services(
         settings=settings,
@@ -137,7 +167,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         submissions=submissions,
         tasks=tasks,
         queues=Queues(records=records, background=background, tasks=tasks, live=live),
-        schedules=Schedules(records=records, directory=directory),
+        schedules=Schedules(records=records, directory=directory, callbacks=policy),
         keys=Keys(records=records, ring=ring),
         observed=ObservedMetrics(),
     )

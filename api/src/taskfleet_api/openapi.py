@@ -1,5 +1,6 @@
 """The OpenAPI document: what FastAPI derives from the routes, with our bodies and our problems."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -67,15 +68,23 @@ def _add_security(document: dict[str, Any]) -> None:
             operation["responses"]["403"] = problem_responses(403)[403]
 
 
+def _list_operations(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The operations of these paths, and of the callbacks that they make."""
+    for operations in paths.values():
+        for operation in operations.values():
+            yield operation
+            for callback in operation.get("callbacks", {}).values():
+                yield from _list_operations(callback)
+
+
 def _remove_validation_error(document: dict[str, Any]) -> None:
     """FastAPI documents its own shape of a 422 where a route has none of ours; we never send it."""
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            answers = operation.get("responses", {})
-            content = answers.get("422", {}).get("content", {})
-            if "HTTPValidationError" in str(content.get("application/json", "")):
-                content.pop("application/json")
-                if not content:
-                    answers.pop("422")
+    for operation in _list_operations(document["paths"]):
+        answers = operation.get("responses", {})
+        content = answers.get("422", {}).get("content", {})
+        if "HTTPValidationError" in str(content.get("application/json", "")):
+            content.pop("application/json")
+            if not content:
+                answers.pop("422")
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)

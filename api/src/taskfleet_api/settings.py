@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from taskfleet_api.callbacks import CallbackRules, decode_secret
 from taskfleet_core.addresses import add_authority
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings"]
@@ -25,6 +26,15 @@ ENVIRONMENT_PREFIX = "TASKFLEET_API_"
 
 MIB = 1024 * 1024
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_LISTS = (
+    "callback_allow",
+    "callback_refuse",
+    "callback_secrets",
+    "cors_origins",
+    "kubernetes_audiences",
+    "references",
+    "trusted_proxies",
+)
 _HEADER_WORD = re.compile(r"[!-~]+")
 
 
@@ -50,6 +60,7 @@ RedisUrl = Annotated[SecretStr, _url_of("redis", "rediss", "unix", "valkey", "va
 BrokerUrl = Annotated[SecretStr, _url_of("amqp", "amqps", "redis", "rediss")]
 HttpUrl = Annotated[SecretStr, _url_of("http", "https")]
 Words = Annotated[tuple[str, ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class _UnknownNames(EnvSettingsSource):
@@ -200,14 +211,39 @@ class Settings(BaseSettings):
         default=30, gt=0, description="How long an open record may be unknown to everybody before it runs again."
     )
     retention_days: float = Field(default=30, gt=0, description="Age at which finished records are deleted.")
+
+    # Callbacks
+    callback_secrets: Secrets = Field(
+        default=(),
+        description="Secrets `whsec_<base64>` that sign callbacks, the newest first; none: no `callback_url` is taken.",
+    )
+    callback_allow: Words = Field(
+        default=(),
+        description="Hosts (`*.example.org` too) and networks that may be called though they are not public.",
+    )
+    callback_refuse: Words = Field(
+        default=(), description="Networks that are never called, such as a cluster's own public ones."
+    )
+    callback_https_only: bool = Field(default=False, description="Refuse callbacks over plain http.")
+    callback_timeout_seconds: float = Field(
+        default=10, gt=0, le=60, description="Time for one call, from resolving the name to the answer."
+    )
+    callback_attempts: int = Field(default=16, ge=1, le=100, description="Calls of one callback before it is given up.")
+    callback_backoff_seconds: float = Field(
+        default=5, gt=0, description="Pause after the first call that failed; it doubles."
+    )
+    callback_max_backoff_seconds: float = Field(default=3600, gt=0, description="Longest pause between two calls.")
+    callback_concurrency: int = Field(default=32, ge=1, le=1000, description="Calls under way at this replica.")
+    callback_concurrency_per_host: int = Field(
+        default=4, ge=1, description="Calls under way at this replica to one receiver (host and port)."
+    )
     references: Words = Field(default=(), description="Reference contracts to mount, such as `000,001`.")
     console: bool = Field(default=True, description="Serve the web console at `/ui/`.")
 
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        lists = ("kubernetes_audiences", "cors_origins", "trusted_proxies", "references")
-        return {name: _split_commas(value) if name in lists else value for name, value in values.items()}
+        return {name: _split_commas(value) if name in _LISTS else value for name, value in values.items()}
 
     @property
     def database_address(self) -> str:
@@ -241,6 +277,13 @@ class Settings(BaseSettings):
     def _check_sizes(self) -> "Settings":
         if self.max_item_bytes > self.max_batch_bytes:
             raise ValueError("max_item_bytes must not be larger than max_batch_bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _check_callbacks(self) -> "Settings":
+        for secret in self.callback_secrets:
+            decode_secret(secret.get_secret_value())
+        CallbackRules(self.callback_allow, self.callback_refuse)
         return self
 
     @model_validator(mode="after")

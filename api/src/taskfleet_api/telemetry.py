@@ -134,6 +134,13 @@ METRICS: Final[dict[str, Metric]] = {
             "Ticks of schedules: submitted, skipped, refused.",
             values=("submitted", "skipped", "refused"),
         ),
+        Metric(
+            "taskfleet_callbacks_total",
+            "counter",
+            ("outcome",),
+            "Calls of receivers: delivered, failed, given_up (failed for the last time).",
+            values=("delivered", "failed", "given_up"),
+        ),
         Metric("taskfleet_retention_deleted_total", "counter", (), "Finished records deleted because of their age."),
         Metric("taskfleet_queue_ready", "gauge", ("queue",), "Messages that wait; absent while unknown.", (), True),
         Metric(

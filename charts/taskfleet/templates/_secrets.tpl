@@ -16,6 +16,10 @@
 {{- .Values.api.auth.existingSecret | default (include "taskfleet.name" (list . "admin-key")) -}}
 {{- end -}}
 
+{{- define "taskfleet.callbackSecret" -}}
+{{- .Values.api.callbacks.existingSecret | default (include "taskfleet.name" (list . "callback-secrets")) -}}
+{{- end -}}
+
 {{- define "taskfleet.flowerSecret" -}}
 {{- .Values.flower.existingSecret | default (include "taskfleet.name" (list . "flower")) -}}
 {{- end -}}

@@ -96,6 +96,7 @@ class AsyncClient:
         ttl_seconds: float | None = None,
         retry: Retry | None = None,
         timeout_seconds: float | None = None,
+        callback_url: str | None = None,
         idempotency_key: str | None = None,
         wait_seconds: float | None = None,
     ) -> Task:
@@ -114,6 +115,7 @@ class AsyncClient:
             ttl_seconds=ttl_seconds,
             retry=retry,
             timeout_seconds=timeout_seconds,
+            callback_url=callback_url,
         )
         return await self.submit_item(submission, idempotency_key=idempotency_key, wait_seconds=wait_seconds)
 
@@ -135,10 +137,12 @@ class AsyncClient:
         *,
         atomic: bool = False,
         batch_items: int = BATCH_ITEMS,
+        callback_url: str | None = None,
     ) -> Sequence[Task | TaskfleetError]:
         """Submit many, in requests of `batch_items`; an item that was refused is an error in its place.
 
         `atomic`: all or nothing, in one request (10,000 items at most by default); a refusal raises.
+        `callback_url`: of the items that name none.
         """
         documents = [
             submission.build_document() if isinstance(submission, Submission) else dict(submission)
@@ -151,7 +155,7 @@ class AsyncClient:
                 "POST",
                 "/tasks:batch",
                 body=documents[start : start + step],
-                params={"atomic": "true"} if atomic else {},
+                params={"atomic": "true" if atomic else None, "callback_url": callback_url},
                 headers={"Idempotency-Key": str(uuid.uuid4())},
                 accepts_items=not atomic,
             )

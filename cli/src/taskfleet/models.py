@@ -19,6 +19,7 @@ __all__ = [
     "Submission",
     "Task",
     "TaskAttempt",
+    "TaskCallback",
     "TaskError",
     "TaskSignature",
 ]
@@ -45,6 +46,17 @@ class TaskAttempt(_Answer):
     finished_at: datetime | None = None
     worker: str | None = None
     error: TaskError | None = None
+
+
+class TaskCallback(_Answer):
+    """How the callback of a task stands: waiting, pending, delivered or given_up."""
+
+    url: str
+    state: str
+    tries: int = 0
+    due_at: datetime | None = None
+    last_status: int | None = None
+    last_error: str | None = None
 
 
 class Task(_Answer):
@@ -77,6 +89,7 @@ class Task(_Answer):
     origin: str | None = None
     cancel_requested: bool = False
     deliveries: int = 0
+    callback: TaskCallback | None = None
     attempts: list[TaskAttempt] = Field(default_factory=list)
 
     @property
@@ -196,6 +209,7 @@ class Submission:
     ttl_seconds: float | None = field(default=None, kw_only=True)
     retry: Retry | None = field(default=None, kw_only=True)
     timeout_seconds: float | None = field(default=None, kw_only=True)
+    callback_url: str | None = field(default=None, kw_only=True)
 
     def build_document(self) -> dict[str, Any]:
         """The JSON object of the API; what is not set is left out."""
@@ -213,6 +227,7 @@ class Submission:
             "ttl_seconds": self.ttl_seconds,
             "retry": {name: getattr(retry, name) for name in retry.__slots__} if retry else None,
             "timeout_seconds": self.timeout_seconds,
+            "callback_url": self.callback_url,
         }
         return {name: value for name, value in document.items() if value is not None}
 

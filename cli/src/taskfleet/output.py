@@ -137,6 +137,9 @@ def _describe_task(task: Task) -> Iterable[tuple[str, Any]]:
         yield "progress", compact(task.progress)
     if task.succeeded:
         yield "result", compact(task.result)
+    if task.callback:
+        error = f": {task.callback.last_error}" if task.callback.last_error else ""
+        yield "callback", f"{task.callback.state}, {task.callback.tries} calls{error}"
     if task.error:
         yield "error", Text(f"{task.error.type}: {task.error.message}", style="red")
 

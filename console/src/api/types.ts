@@ -14,6 +14,25 @@ export interface AttemptModel {
   deliveries: number;
 }
 
+export interface CallbackModel {
+  url: string;
+  /** waiting for the end, pending (to be delivered), delivered or given_up. */
+  state: CallbackState;
+  /** Attempt of the task whose end is told; 0 before the first. */
+  attempt: number;
+  /** Calls made. */
+  tries: number;
+  /** When it is called next. */
+  due_at: string | null;
+  updated_at: string;
+  /** Status of the receiver's last answer. */
+  last_status: number | null;
+  /** What was wrong with the last call. */
+  last_error: string | null;
+}
+
+export type CallbackState = "waiting" | "pending" | "delivered" | "given_up";
+
 export interface DecisionModel {
   /** A quiet queue is decided about when something changes. */
   decided_at: string;
@@ -194,6 +213,7 @@ export interface TaskModel {
   origin: "api" | "celery" | "schedule" | string;
   cancel_requested: boolean;
   deliveries: number;
+  callback: CallbackModel | null;
   /** Every attempt, the current one last. */
   attempts: AttemptModel[];
 }
@@ -241,6 +261,8 @@ export interface TaskSubmission {
   retry?: RetryRules | null;
   /** Hard limit of the run time. */
   timeout_seconds?: number | null;
+  /** Called with the finished task: a signed POST, repeated until it is answered with 2xx. */
+  callback_url?: string | null;
 }
 
 export interface WorkerList {

@@ -52,6 +52,7 @@ TABLES = [
     "schedule_ticks",
     "queues",
     "api_keys",
+    "callbacks",
 ]
 
 

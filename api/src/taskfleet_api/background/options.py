@@ -43,6 +43,16 @@ class BackgroundOptions:
     idempotency_ttl_seconds: float = 86_400.0
     retention_interval_seconds: float = 60.0
     retention_batch: int = 1_000
+    callback_interval_seconds: float = 1.0
+    callback_lease_margin_seconds: float = 20.0  # above the time of a call: whose replica died is called again then
+    callback_review_seconds: float = 10.0  # pause between two pages of the search for ends that nobody noted
+    callback_review_batch: int = 1_000
+    callback_timeout_seconds: float = 10.0
+    callback_attempts: int = 16
+    callback_backoff_seconds: float = 5.0
+    callback_max_backoff_seconds: float = 3600.0
+    callback_concurrency: int = 32
+    callback_concurrency_per_host: int = 4
     backoff_first_seconds: float = 0.2
     backoff_max_seconds: float = 10.0
 
@@ -59,4 +69,10 @@ def options_from(settings: Settings) -> BackgroundOptions:
         lease_quiet_seconds=settings.lease_quiet_seconds,
         retention_days=settings.retention_days,
         idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
+        callback_timeout_seconds=settings.callback_timeout_seconds,
+        callback_attempts=settings.callback_attempts,
+        callback_backoff_seconds=settings.callback_backoff_seconds,
+        callback_max_backoff_seconds=settings.callback_max_backoff_seconds,
+        callback_concurrency=settings.callback_concurrency,
+        callback_concurrency_per_host=settings.callback_concurrency_per_host,
     )

@@ -60,6 +60,7 @@ class ScheduleSpec:
     retry: RetryPolicy | None = None
     timeout_seconds: float | None = None
     ttl_seconds: float | None = None
+    callback_url: str | None = None
     principal: str = ""
 
 
@@ -76,6 +77,8 @@ def build_spec_json(spec: ScheduleSpec) -> str:
     """The text that a ScheduleRecord keeps."""
     fields = asdict(spec)
     fields["rule"]["anchor"] = spec.rule.anchor.isoformat()
+    if spec.callback_url is None:
+        del fields["callback_url"]  # releases that do not know it go on with all other schedules
     return json.dumps(fields, separators=(",", ":"))
 
 

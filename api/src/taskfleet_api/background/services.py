@@ -6,6 +6,7 @@ import uuid
 
 import structlog
 
+from taskfleet_api.background.calling import Call, CallbackSender
 from taskfleet_api.background.dead_letters import DeadLetterRecorder
 from taskfleet_api.background.declaring import QueueDeclarer
 from taskfleet_api.background.directory import QueueDirectory
@@ -48,6 +49,7 @@ class Background:
         live: LiveStore,
         broker_url: str,
         options: BackgroundOptions,
+        call: Call | None = None,
     ) -> None:
         self._records = records
         self._live = live
@@ -58,6 +60,7 @@ class Background:
         self.monitor = QueueMonitor(self._own_queues, statistics, live, options)
         self._outbox = Outbox(publisher, live, self.monitor, self.declarer)
         self.dispatcher = Dispatcher(records, self._outbox, options)
+        self._callbacks = CallbackSender(records, call, options) if call is not None else None
         is_redis = is_redis_url(broker_url)
         self._unacked = UnackedMessages(broker_url) if is_redis else None
         self._supervisor = Supervisor(
@@ -76,9 +79,13 @@ class Background:
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Stop all loops; the dispatcher first gets `grace_seconds` to publish and mark what it holds."""
-        await self._supervisor.stop("schedules", "sweeper-due", "sweeper-expired", "sweeper-lease", "retention")
+        await self._supervisor.stop(
+            "schedules", "sweeper-due", "sweeper-expired", "sweeper-lease", "retention", "callbacks", "callback-review"
+        )
         if not await self.dispatcher.drain(grace_seconds):
             log.info("dispatch_left_to_sweeper", tasks=self.dispatcher.waiting)
+        if self._callbacks is not None:
+            await self._callbacks.close(grace_seconds)
         await self._supervisor.stop()
         if self._unacked is not None:
             await self._unacked.close()
@@ -132,6 +139,9 @@ class Background:
         start("sweeper-lease", lease.step, interval_seconds=options.lease_interval_seconds)
         start("schedules", ticker.step, interval_seconds=options.schedule_interval_seconds)
         start("retention", retention.step, interval_seconds=options.retention_interval_seconds)
+        if self._callbacks is not None:
+            start("callbacks", self._callbacks.step, interval_seconds=options.callback_interval_seconds)
+            start("callback-review", self._callbacks.review_step, interval_seconds=options.callback_review_seconds)
         if self._unacked is not None:
             reclaimer = Reclaimer(self._unacked, self._live, self.directory, options)
             start("unacked-reclaimer", reclaimer.step, interval_seconds=options.unacked_interval_seconds)

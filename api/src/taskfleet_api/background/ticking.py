@@ -11,7 +11,8 @@ from taskfleet_api.background.directory import QueueDirectory
 from taskfleet_api.background.dispatcher import Dispatcher
 from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.schedules import ScheduleSpec, TickPlan, parse_spec, plan_ticks
-from taskfleet_api.records import NewTask, Records, ScheduleRecord
+from taskfleet_api.callbacks.policy import parse_target
+from taskfleet_api.records import NewCallback, NewTask, Records, ScheduleRecord
 from taskfleet_api.telemetry import counter
 from taskfleet_core.errors import UnavailableError
 
@@ -43,6 +44,7 @@ def build_tick_task(schedule: ScheduleRecord, spec: ScheduleSpec, now: datetime)
         timeout_seconds=spec.timeout_seconds,
         origin="schedule",
         principal=spec.principal,
+        callback=NewCallback(url, parse_target(url).receiver) if (url := spec.callback_url) else None,
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, cast, literal, select, update
 
 from taskfleet_api.records.archiving import archive_attempts
+from taskfleet_api.records.callbacks import mark_ended
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.model import CancelOutcome, TaskRecord
 from taskfleet_api.records.querying import RECORD_COLUMNS, build_record
@@ -64,7 +65,7 @@ async def cancel(database: Database, task_id: UUID, now: datetime) -> CancelOutc
     """Cancel at once what waits here; mark what a worker may have."""
     row = tasks.c.id == task_id
     async with database.begin() as connection:
-        query = select(tasks.c.state, tasks.c.due_at).where(row).with_for_update()
+        query = select(tasks.c.state, tasks.c.due_at, tasks.c.has_callback).where(row).with_for_update()
         found = (await connection.execute(query)).one_or_none()
         if found is None:
             return CancelOutcome.NOT_FOUND
@@ -73,6 +74,8 @@ async def cancel(database: Database, task_id: UUID, now: datetime) -> CancelOutc
         # A task waiting for Celery's own retry is retrying too, but the worker has it: then nothing is due here.
         if found.due_at is not None and found.state not in (TaskState.QUEUED, TaskState.RUNNING):
             await connection.execute(update(tasks).where(row).values(_build_cancelled(now)))
+            if found.has_callback:
+                await mark_ended(connection, [task_id], now)
             return CancelOutcome.CANCELLED_NOW
         await connection.execute(update(tasks).where(row).values(cancel_requested=True))
         return CancelOutcome.NEEDS_WORKER
@@ -83,7 +86,10 @@ async def finish_cancelled(database: Database, task_id: UUID, now: datetime) -> 
     waiting = [state for state in TaskState if not state.is_final and state is not TaskState.RUNNING]
     async with database.begin() as connection:
         statement = update(tasks).where(tasks.c.id == task_id, tasks.c.state.in_(waiting))
-        return (await connection.execute(statement.values(_build_cancelled(now)))).rowcount > 0
+        is_cancelled = (await connection.execute(statement.values(_build_cancelled(now)))).rowcount > 0
+        if is_cancelled:
+            await mark_ended(connection, [task_id], now)
+        return is_cancelled
 
 
 async def start_attempt(database: Database, ids: Sequence[UUID], now: datetime, grace: timedelta) -> list[TaskRecord]:

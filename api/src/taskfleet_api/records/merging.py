@@ -87,6 +87,7 @@ class Known:
     retry: RetryPolicy | None
     cancel_requested: bool
     needs_args: bool
+    has_callback: bool = False
     due_at: datetime | None = None  # from when on the attempt on record could start; None while unknown
     archived: dict[int, Attempt] = field(default_factory=dict)
 

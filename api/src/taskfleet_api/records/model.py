@@ -15,9 +15,12 @@ __all__ = [
     "Accepted",
     "ApplyResult",
     "AttemptRecord",
+    "CallbackRecord",
+    "CallbackState",
     "CancelOutcome",
     "KeyConflict",
     "KeyConflictError",
+    "NewCallback",
     "NewTask",
     "Outcome",
     "Page",
@@ -42,6 +45,38 @@ class RetryPolicy:
     backoff_seconds: float = 1.0
     max_backoff_seconds: float = 300.0
     jitter: bool = True
+
+
+class CallbackState(enum.StrEnum):
+    """How the callback of a task stands."""
+
+    WAITING = "waiting"  # for the task's end
+    PENDING = "pending"  # to be delivered, perhaps again
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+class NewCallback(msgspec.Struct, frozen=True, gc=False):
+    """Whom to call when the task has ended; `receiver` is the URL's host and port."""
+
+    url: str
+    receiver: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRecord:
+    """The callback of a task. `attempt` is the one whose end is told, 0 before the first; `tries` counts the calls."""
+
+    task_id: UUID
+    url: str
+    receiver: str
+    state: CallbackState
+    attempt: int
+    tries: int
+    due_at: datetime | None
+    updated_at: datetime
+    last_status: int | None = None
+    last_error: str | None = None
 
 
 class NewTask(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +104,7 @@ class NewTask(msgspec.Struct, frozen=True, gc=False):
     principal: str = ""
     idempotency_key: str | None = None
     body_hash: bytes | None = None
+    callback: NewCallback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +193,9 @@ class TaskRecord:
     cancel_requested: bool
     deliveries: int
     principal: str
+    has_callback: bool | None = None
     earlier_attempts: tuple[AttemptRecord, ...] = ()
+    callback: CallbackRecord | None = None
 
     @property
     def max_attempts(self) -> int:

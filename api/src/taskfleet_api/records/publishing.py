@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import case, func, literal, select, update
 
+from taskfleet_api.records.callbacks import mark_ended
 from taskfleet_api.records.commanding import FINAL_POSITION
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.model import TaskRecord
@@ -100,14 +101,14 @@ async def claim_due(database: Database, now: datetime, limit: int, lease_seconds
 async def expire_due(database: Database, now: datetime, limit: int) -> list[tuple[UUID, str]]:
     """Expire what is over and not running."""
     query = (
-        select(tasks.c.id, tasks.c.queue)
+        select(tasks.c.id, tasks.c.queue, tasks.c.has_callback)
         .where(tasks.c.finished_at.is_(None), tasks.c.expires_at <= now, tasks.c.state.in_(NOT_RUNNING))
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     async with database.begin() as connection:
-        expired = [(row.id, row.queue) for row in await connection.execute(query)]
-        for part in chunked([task_id for task_id, _ in expired], 500):
+        expired = (await connection.execute(query)).all()
+        for part in chunked([row.id for row in expired], 500):
             await connection.execute(
                 update(tasks)
                 .where(tasks.c.id.in_(part))
@@ -119,7 +120,8 @@ async def expire_due(database: Database, now: datetime, limit: int) -> list[tupl
                     updated_at=now,
                 )
             )
-    return expired
+        await mark_ended(connection, [row.id for row in expired if row.has_callback], now)
+    return [(row.id, row.queue) for row in expired]
 
 
 async def count_backlog(database: Database, limit: int) -> int:

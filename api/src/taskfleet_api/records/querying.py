@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Column, Integer, Row, Select, and_, bindparam, exists, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from taskfleet_api.records.callbacks import fetch_callback
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.model import AttemptRecord, Page, TaskFilter, TaskRecord
 from taskfleet_api.records.tables import task_attempts, task_labels, tasks
@@ -30,7 +31,7 @@ __all__ = [
     "list_tasks",
 ]
 
-_FIELDS = list(TaskRecord.__dataclass_fields__)[:-1]
+_FIELDS = list(TaskRecord.__dataclass_fields__)[:-2]
 RECORD_COLUMNS: list[Column[Any]] = [tasks.c[name] for name in _FIELDS]
 """The columns of a TaskRecord in the order of its fields."""
 
@@ -68,12 +69,14 @@ _EARLIER = (
 
 
 async def fetch_record(database: Database, task_id: UUID) -> TaskRecord | None:
-    """One task with its earlier attempts."""
+    """One task with its callback and earlier attempts."""
     async with database.connect() as connection:
         row = (await connection.execute(_ONE, {"id": task_id})).one_or_none()
         if row is None:
             return None
         record = build_record(row)
+        if record.has_callback:
+            record = replace(record, callback=await fetch_callback(connection, task_id))
         if record.attempt == 1:
             return record
         earlier = tuple(_build_attempt(item) for item in await connection.execute(_EARLIER, {"id": task_id}))

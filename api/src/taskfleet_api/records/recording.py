@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskfleet_api.records.archiving import archive_attempts, write_attempts
+from taskfleet_api.records.callbacks import mark_ended
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.merging import Attempt, Known, Merged, Observation, merge, parse_event
 from taskfleet_api.records.model import ApplyResult
@@ -46,10 +47,22 @@ _KNOWN_COLUMNS = (
     tasks.c.cancel_requested,
     tasks.c.eta,
     tasks.c.published_at,
+    tasks.c.has_callback,
     tasks.c.args.is_(None).label("needs_args"),
 )
 _KNOWN_NAMES = ", ".join(
-    ["id", *_VIEW_FIELDS, "due_at", "created_at", "origin", "retry", "cancel_requested", "eta", "published_at"]
+    [
+        "id",
+        *_VIEW_FIELDS,
+        "due_at",
+        "created_at",
+        "origin",
+        "retry",
+        "cancel_requested",
+        "eta",
+        "published_at",
+        "has_callback",
+    ]
 )
 _LOCK = (
     f"SELECT {_KNOWN_NAMES}, args IS NULL AS needs_args FROM tasks WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
@@ -143,6 +156,7 @@ async def apply_events(database: Database, events: Sequence[Mapping[str, Any]], 
         known, created = await _fetch_known(connection, database, seen, now)
         merged = [merge(item, seen[item.id]) for item in known]
         await _write(connection, database, merged, known, now)
+        await _mark_callbacks(connection, merged, known, now)
     changed = tuple(item.id for item in merged if item.changed or item.earlier)
     return ApplyResult(
         applied=changed,
@@ -188,11 +202,24 @@ async def _get_raw(connection: AsyncConnection) -> Any:
 
 
 def _build_known(row: Sequence[Any]) -> Known:
-    found_id, *view, due_at, created_at, origin, retry, cancel_requested, eta, published_at, needs_args = row
+    (
+        found_id,
+        *view,
+        due_at,
+        created_at,
+        origin,
+        retry,
+        cancel_requested,
+        eta,
+        published_at,
+        has_callback,
+        needs_args,
+    ) = row
     current = Attempt(**dict(zip(_VIEW_FIELDS, view, strict=True)), due_at=due_at, source="task")
     # The driver's rows hold its own kinds of UUID.
     task_id = UUID(int=found_id.int) if isinstance(found_id, UUID) else UUID(bytes=found_id)
     known = Known(task_id, current, created_at, origin, decode_retry(retry), bool(cancel_requested), bool(needs_args))
+    known.has_callback = bool(has_callback)
     # The record of a plain Celery producer's task is made when the task is first seen: when it was due is unknown.
     if origin != "celery":
         known.due_at = max(created_at, eta or created_at) if current.attempt == 1 else published_at
@@ -263,6 +290,18 @@ async def _write(
         return
     names = ["key", *(f"new_{name}" for name in (*_WRITTEN, *_GUARDED, *_FLAGS))]
     await connection.execute(_UPDATE, [{**dict(zip(names, row, strict=True)), "new_updated_at": now} for row in rows])
+
+
+async def _mark_callbacks(
+    connection: AsyncConnection, merged: Sequence[Merged], known: Sequence[Known], now: datetime
+) -> None:
+    ended = [
+        item.id
+        for item, before in zip(merged, known, strict=True)
+        if before.has_callback and item.changed and item.current.finished_at is not None
+    ]
+    if ended:
+        await mark_ended(connection, ended, now)
 
 
 async def _write_mysql(connection: AsyncConnection, rows: Sequence[tuple[Any, ...]], now: datetime) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskfleet_api.records.engine import Database
-from taskfleet_api.records.tables import idempotency_keys, schedule_ticks, task_attempts, task_labels, tasks
+from taskfleet_api.records.tables import callbacks, idempotency_keys, schedule_ticks, task_attempts, task_labels, tasks
 from taskfleet_api.records.texts import chunked
 from taskfleet_core.states import FINAL_STATES
 
@@ -21,6 +21,7 @@ async def delete_by_ids(connection: AsyncConnection, ids: Sequence[UUID]) -> Non
     for part in chunked(sorted(ids), 500):
         await connection.execute(delete(task_attempts).where(task_attempts.c.task_id.in_(part)))
         await connection.execute(delete(task_labels).where(task_labels.c.task_id.in_(part)))
+        await connection.execute(delete(callbacks).where(callbacks.c.task_id.in_(part)))
         await connection.execute(delete(tasks).where(tasks.c.id.in_(part)))
 
 

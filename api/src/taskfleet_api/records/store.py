@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from taskfleet_api.records import (
+    callbacks,
     commanding,
     keys,
     migrating,
@@ -22,9 +23,11 @@ from taskfleet_api.records import (
     schedules,
     submitting,
 )
+from taskfleet_api.records.callbacks import CallbackLease
 from taskfleet_api.records.engine import Database, open_database
 from taskfleet_api.records.model import (
     ApplyResult,
+    CallbackRecord,
     CancelOutcome,
     KeyRecord,
     NewTask,
@@ -122,7 +125,7 @@ class Records:
     # Reading
 
     async def get(self, task_id: UUID) -> TaskRecord | None:
-        """The record with its earlier attempts."""
+        """The record with its callback and earlier attempts."""
         return await self._run("reading a task", querying.fetch_record, task_id)
 
     async def get_many(self, ids: Sequence[UUID]) -> dict[UUID, TaskRecord]:
@@ -173,6 +176,22 @@ class Records:
     ) -> list[TaskRecord]:
         """Start the next attempt, due now, of published open tasks (still stale, if `older_than` is given)."""
         return await self._run("starting attempts", commanding.republish, ids, now, older_than)
+
+    # Callbacks
+
+    async def claim_callbacks(self, now: datetime, lease: CallbackLease) -> list[CallbackRecord]:
+        """Callbacks that are due, their next call counted; no other replica gets them before the lease ends."""
+        return await self._run("claiming callbacks", callbacks.claim, now, lease)
+
+    async def settle_callback(self, record: CallbackRecord) -> bool:
+        """Write what came of a call; False when somebody else has the callback by now."""
+        return await self._run("writing a callback", callbacks.settle, record)
+
+    async def review_callbacks(
+        self, after: tuple[datetime, UUID] | None, limit: int, now: datetime
+    ) -> tuple[int, tuple[datetime, UUID] | None]:
+        """Look in one page of waiting callbacks for tasks that have ended; how many, and where to go on."""
+        return await self._run("reviewing callbacks", callbacks.review, after, limit, now)
 
     # Retention
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from taskfleet_api.records.callbacks import CALLBACK_ARRAYS, CALLBACK_CONSTANTS, build_callbacks, insert_callbacks
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.labels import is_label_text
 from taskfleet_api.records.model import MAX_NAME_LENGTH, Accepted, KeyConflict, KeyConflictError, NewTask, Outcome
@@ -47,6 +48,7 @@ _TASK_ARRAYS = {
     "traceparent": "text",
     "origin": "text",
     "principal": "text",
+    "has_callback": "bool",
 }
 _TASK_CONSTANTS = {
     "updated_at": "created_at",
@@ -71,6 +73,7 @@ _INSERT_TASKS = _build_array_insert("tasks", _TASK_ARRAYS, _TASK_CONSTANTS)
 _INSERT_LABELS = _build_array_insert(
     "task_labels", {"key": "text", "value": "text", "created_at": "timestamptz", "task_id": "uuid"}, {}
 )
+_INSERT_CALLBACKS = _build_array_insert("callbacks", CALLBACK_ARRAYS, CALLBACK_CONSTANTS)
 # Sorted, so that two batches with the same keys wait for one another instead of deadlocking.
 _INSERT_KEYS = _build_array_insert(
     "idempotency_keys",
@@ -128,6 +131,7 @@ def _build_values(task: NewTask, grace: timedelta) -> tuple[Any, ...]:
         task.traceparent,
         task.origin,
         task.principal,
+        True if task.callback is not None else None,
     )
 
 
@@ -162,7 +166,7 @@ async def insert_tasks(
         return []
     keys = [_build_key(task) for task in batch]
     if database.is_postgresql:
-        plain = not any(keys) and not any(task.labels for task in batch)
+        plain = not any(keys) and not any(task.labels or task.callback for task in batch)
         async with database.raw(transaction=not plain) as raw:
             known = await _claim_keys_raw(raw, keys)
             outcomes, winners = _decide_outcomes(batch, keys, known, atomic)
@@ -189,6 +193,7 @@ async def insert_rows(connection: AsyncConnection, batch: Sequence[NewTask], gra
     if labels:
         names = ["key", "value", "created_at", "task_id"]
         await connection.execute(task_labels.insert(), [dict(zip(names, label, strict=True)) for label in labels])
+    await insert_callbacks(connection, batch)
 
 
 async def _insert_raw(raw: Any, batch: Sequence[NewTask], grace: timedelta) -> None:
@@ -198,6 +203,8 @@ async def _insert_raw(raw: Any, batch: Sequence[NewTask], grace: timedelta) -> N
     await raw.execute(_INSERT_TASKS, *build_arrays([_build_values(task, grace) for task in batch]))
     if labels:
         await raw.execute(_INSERT_LABELS, *build_arrays(labels))
+    if callbacks := build_callbacks(batch):
+        await raw.execute(_INSERT_CALLBACKS, *build_arrays(callbacks))
 
 
 def _decide_outcomes(

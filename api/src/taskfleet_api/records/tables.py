@@ -13,6 +13,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     and_,
 )
 
@@ -21,6 +22,7 @@ from taskfleet_api.records.model import MAX_LABEL_LENGTH, MAX_NAME_LENGTH
 
 __all__ = [
     "api_keys",
+    "callbacks",
     "idempotency_keys",
     "metadata",
     "queues",
@@ -90,6 +92,7 @@ tasks = Table(
     Column("origin", String(16), nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("principal", name, nullable=False),
+    Column("has_callback", Boolean),  # None for no; spares all others a look into the callbacks
     *_attempt_columns(),
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05},
     **MYSQL,
@@ -189,3 +192,22 @@ api_keys = Table(
     **MYSQL,
 )
 Index("ix_api_keys_digest", api_keys.c.digest, unique=True)
+
+callbacks = Table(
+    "callbacks",
+    metadata,
+    Column("task_id", TaskId, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("receiver", String(300), nullable=False),
+    Column("state", state, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", UtcTime),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("last_status", SmallInteger),
+    Column("last_error", String(200)),
+    **MYSQL,
+)
+# Those to be delivered by the time they are due, without those of receivers that are busy; and in the order of their
+# tasks those that still wait for their task's end.
+Index("ix_callbacks_due", callbacks.c.state, callbacks.c.due_at, callbacks.c.receiver)

@@ -125,6 +125,7 @@ def _document(record: ScheduleRecord) -> dict[str, Any]:
         "retry": retry,
         "timeout_seconds": spec.timeout_seconds,
         "ttl_seconds": spec.ttl_seconds,
+        "callback_url": spec.callback_url,
         "cron": spec.rule.cron,
         "interval_seconds": spec.rule.interval_seconds,
         "time_zone": spec.rule.time_zone,

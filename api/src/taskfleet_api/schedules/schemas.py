@@ -10,6 +10,7 @@ from taskfleet_api.tasks.schemas import (
     LONGEST_TASK_SECONDS,
     YEAR_SECONDS,
     Answer,
+    CallbackUrl,
     Json,
     JsonObject,
     Model,
@@ -55,6 +56,7 @@ class ScheduleInput(Model):
     retry: RetryRules | None = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TASK_SECONDS)
     ttl_seconds: float | None = Field(default=None, gt=0, le=LONGEST_DELAY_SECONDS)
+    callback_url: CallbackUrl | None = Field(default=None, description="As that of a submission.")
     cron: str | None = Field(
         default=None,
         min_length=9,
@@ -101,6 +103,7 @@ class ScheduleModel(Answer):
     retry: RetryRules | None
     timeout_seconds: float | None
     ttl_seconds: float | None
+    callback_url: str | None
     cron: str | None
     interval_seconds: float | None
     time_zone: str

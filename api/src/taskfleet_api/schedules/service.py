@@ -15,8 +15,10 @@ from taskfleet_api.background import (
     parse_spec,
     validate_rule,
 )
+from taskfleet_api.callbacks import CallbackPolicy
 from taskfleet_api.records import Records, RetryPolicy, ScheduleRecord, build_labels
 from taskfleet_api.schedules.schemas import NewScheduleInput, ScheduleInput
+from taskfleet_api.tasks.callbacks import check_callback
 from taskfleet_api.tasks.model import build_unknown_task_error
 from taskfleet_api.tasks.submitting import check_abilities
 from taskfleet_api.tasks.visibility import find_queue
@@ -37,8 +39,9 @@ class TemplateText:
 class Schedules:
     """Periodic tasks by id."""
 
-    def __init__(self, *, records: Records, directory: QueueDirectory) -> None:
+    def __init__(self, *, records: Records, directory: QueueDirectory, callbacks: CallbackPolicy | None = None) -> None:
         self._records = records
+        self._callbacks = callbacks
         self._directory = directory
 
     async def get(self, schedule_id: str) -> ScheduleRecord:
@@ -103,6 +106,8 @@ class Schedules:
         if errors:
             raise InvalidInputError("The input is not valid.", errors)
         check_abilities(queue, wanted.timeout_seconds)
+        if wanted.callback_url is not None:
+            check_callback(self._callbacks, wanted.callback_url)
         if self._directory.knows_task(wanted.queue, wanted.task) is False:
             raise build_unknown_task_error(wanted.queue, wanted.task, [*queue.catalog], "#/task")
 
@@ -147,5 +152,6 @@ def build_spec(rule: ScheduleRule, wanted: ScheduleInput, text: TemplateText, pr
         retry=RetryPolicy(**retry.model_dump()) if retry else None,
         timeout_seconds=wanted.timeout_seconds,
         ttl_seconds=wanted.ttl_seconds,
+        callback_url=wanted.callback_url,
         principal=principal,
     )

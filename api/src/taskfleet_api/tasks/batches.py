@@ -26,11 +26,12 @@ _strict_decoder = msgspec.json.Decoder()
 
 @dataclass(frozen=True, slots=True)
 class BatchHeaders:
-    """What the headers say about every item."""
+    """What headers and query say about every item."""
 
     principal: str
     traceparent: str | None = None
     idempotency_key: str | None = None
+    callback_url: str | None = None  # of items that name none
 
 
 def split_array(body: bytes) -> list[bytes]:
@@ -93,7 +94,9 @@ def _parse_item(
     if headers.idempotency_key is not None and key is None:
         # No key of a caller holds a space, so the items of batches never meet other keys.
         key, digest = f"{headers.idempotency_key} {index}", body_hash
-    if key is None and headers.traceparent is None and headers.principal == submission.principal:
+    callback_url = submission.callback_url or headers.callback_url
+    is_complete = headers.principal == submission.principal and callback_url == submission.callback_url
+    if key is None and headers.traceparent is None and is_complete:
         return submission
     return msgspec.structs.replace(
         submission,
@@ -101,6 +104,7 @@ def _parse_item(
         traceparent=headers.traceparent,
         idempotency_key=key,
         body_hash=digest,
+        callback_url=callback_url,
     )
 
 

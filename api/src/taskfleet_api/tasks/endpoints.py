@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from taskfleet_api.authentication import get_principal
 from taskfleet_api.bodies import JSON_TYPES, KEY_PATTERN, NDJSON_TYPES, parse_idempotency_key, parse_wait
+from taskfleet_api.callbacks.policy import MAX_URL_LENGTH
 from taskfleet_api.problems import INVALID_INPUT, Problem, ProblemResponse, build_problem
 from taskfleet_api.records import TaskFilter
 from taskfleet_api.requests import Json, ServicesOf, problem_responses, receive_body
@@ -35,6 +36,7 @@ from taskfleet_api.tasks.schemas import (
     NAME_MAX,
     SUBMISSION_EXAMPLE,
     BatchAnswer,
+    CallbackBody,
     SubmittedTaskModel,
     TaskModel,
     TaskPage,
@@ -93,6 +95,30 @@ _REPLAYED = {
 _APPLIED = {"Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}}}
 
 
+_callbacks = APIRouter()
+
+
+@_callbacks.post(
+    "{$request.body#/callback_url}",
+    operation_id="taskEnded",
+    summary="A task has ended",
+    response_class=Response,
+    responses={
+        200: {"description": "Heard; any 2xx will do."},
+        410: {"description": "Wants no more calls about this task."},
+    },
+)
+async def task_ended(
+    body: CallbackBody,
+    webhook_id: Annotated[str, Header(description="The same for all calls about one end of the task.")],
+    webhook_timestamp: Annotated[int, Header(description="When the call was signed, in seconds since 1970.")],
+    webhook_signature: Annotated[
+        str, Header(description="`v1,` and the Base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret.")
+    ],
+) -> None:
+    """What a receiver of `callback_url` is sent. Any other answer, or none in time, is followed by another call."""
+
+
 @router.post(
     "/tasks",
     operation_id="submitTask",
@@ -108,6 +134,7 @@ _APPLIED = {"Preference-Applied": {"description": "The wait that was granted.", 
         },
         **BODY_PROBLEMS,
     },
+    callbacks=_callbacks.routes,
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -204,6 +231,10 @@ async def submit_batch(
     services: ServicesOf,
     idempotency_key: IdempotencyKey = None,
     atomic: Annotated[bool, Query(description="Accept all items or none.")] = False,
+    callback_url: Annotated[
+        str | None,
+        Query(min_length=1, max_length=MAX_URL_LENGTH, description="`callback_url` of the items that name none."),
+    ] = None,
 ) -> Response:
     """Accept up to 10,000 tasks in one transaction; the answer says for each item what became of it."""
     settings = services.settings
@@ -213,6 +244,7 @@ async def submit_batch(
         principal=get_principal(request),
         traceparent=parse_traceparent(request.headers.get("traceparent")),
         idempotency_key=parse_idempotency_key(idempotency_key),
+        callback_url=callback_url,
     )
     parsed = await parse_batch(items, headers, body, settings)
     settled = await services.submissions.submit_many(parsed, atomic=atomic, one_key=headers.idempotency_key is not None)

@@ -47,6 +47,7 @@ class NewSubmission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     traceparent: str | None = None
     origin: str = "api"
     principal: str = ANONYMOUS
+    callback_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
 

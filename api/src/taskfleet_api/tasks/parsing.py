@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import ValidationError
 
+from taskfleet_api.callbacks.policy import MAX_URL_LENGTH
 from taskfleet_api.records.labels import build_labels
 from taskfleet_api.records.model import RetryPolicy
 from taskfleet_api.tasks import schemas
@@ -55,6 +56,7 @@ class FastTask(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False
     ttl_seconds: Annotated[float, msgspec.Meta(gt=0, le=schemas.LONGEST_DELAY_SECONDS)] | None = None
     retry: FastRetry | None = None
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=schemas.LONGEST_TASK_SECONDS)] | None = None
+    callback_url: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL_LENGTH)] | None = None
 
 
 class FastItem(FastTask, frozen=True, gc=False):
@@ -97,6 +99,7 @@ def build_fast_submission(item: FastTask, values: dict[str, Any]) -> NewSubmissi
         ttl_seconds=item.ttl_seconds,
         retry=_build_policy(item.retry),
         timeout_seconds=item.timeout_seconds,
+        callback_url=item.callback_url,
     )
 
 
@@ -142,6 +145,7 @@ def _build_submission(members: dict[str, bytes], model: type[schemas.TaskSubmiss
         ttl_seconds=checked.ttl_seconds,
         retry=_build_policy(checked.retry),
         timeout_seconds=checked.timeout_seconds,
+        callback_url=checked.callback_url,
         idempotency_key=getattr(checked, "idempotency_key", None),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from taskfleet_api.records.model import AttemptRecord, Page, TaskRecord
+from taskfleet_api.records.model import AttemptRecord, CallbackRecord, CallbackState, Page, TaskRecord
 from taskfleet_api.tasks.model import SubmittedTask
 
 __all__ = ["render_moment", "render_page", "render_submitted", "render_task", "task_document"]
@@ -35,8 +35,23 @@ def _render_names(queue: str, task: str) -> str:
 
 
 def render_task(record: TaskRecord) -> bytes:
-    """A task with all its attempts."""
-    return _encode(task_document(record) | {"attempts": attempt_documents(record)})
+    """A task with its callback and all its attempts."""
+    callback = _callback_document(record.callback) if record.callback else None
+    return _encode(task_document(record) | {"callback": callback, "attempts": attempt_documents(record)})
+
+
+def _callback_document(callback: CallbackRecord) -> dict[str, Any]:
+    is_pending = callback.state is CallbackState.PENDING
+    return {
+        "url": callback.url,
+        "state": callback.state.value,
+        "attempt": callback.attempt,
+        "tries": callback.tries,
+        "due_at": render_moment(callback.due_at) if is_pending else None,
+        "updated_at": render_moment(callback.updated_at),
+        "last_status": callback.last_status,
+        "last_error": callback.last_error,
+    }
 
 
 def render_page(page: Page) -> bytes:

@@ -16,6 +16,8 @@ from pydantic import (
 )
 
 from taskfleet_api.bodies import KEY_MAX
+from taskfleet_api.callbacks.policy import MAX_URL_LENGTH
+from taskfleet_api.records.model import CallbackState
 from taskfleet_core.states import TaskState
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "WITHOUT_NUL",
     "BatchAnswer",
     "BatchItem",
+    "CallbackBody",
+    "CallbackUrl",
     "RetryRules",
     "SubmittedTaskModel",
     "TaskModel",
@@ -64,6 +68,7 @@ Priority = Annotated[int, Field(ge=0, le=9), BeforeValidator(_to_integer)]
 Attempts = Annotated[int, Field(ge=1, le=MOST_ATTEMPTS), BeforeValidator(_to_integer)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=NO_CONTROL_CHARACTERS)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(require_moment), AfterValidator(_to_utc)]
+CallbackUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH)]
 WITHOUT_NUL = r"^[^\x00]*$"
 OBJECT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -151,6 +156,10 @@ class TaskSubmission(Model):
     retry: RetryRules | None = Field(default=None, description="What the platform does after a failure.")
     timeout_seconds: float | None = Field(
         default=None, gt=0, le=LONGEST_TASK_SECONDS, description="Hard limit of the run time."
+    )
+    callback_url: CallbackUrl | None = Field(
+        default=None,
+        description="Called with the finished task: a signed POST, repeated until it is answered with 2xx.",
     )
 
     @model_validator(mode="after")
@@ -246,9 +255,39 @@ class TaskListItem(Answer):
     deliveries: int
 
 
-class TaskModel(TaskListItem):
-    """A task with all its attempts."""
+class CallbackModel(Answer):
+    """How the callback of a task stands."""
 
+    url: str
+    state: CallbackState = Field(description="waiting for the end, pending (to be delivered), delivered or given_up.")
+    attempt: int = Field(description="Attempt of the task whose end is told; 0 before the first.")
+    tries: int = Field(description="Calls made.")
+    due_at: datetime | None = Field(description="When it is called next.")
+    updated_at: datetime
+    last_status: int | None = Field(description="Status of the receiver's last answer.")
+    last_error: str | None = Field(description="What was wrong with the last call.")
+
+
+class CallbackDelivery(Answer):
+    """One call of a receiver."""
+
+    id: str = Field(description="As the webhook-id header: the same for all calls about one end of the task.")
+    attempt: int = Field(description="Counts the calls from 1.")
+
+
+class CallbackBody(Answer):
+    """What a receiver is sent."""
+
+    type: str = Field(description="`task.` and the state.", examples=["task.succeeded"])
+    timestamp: datetime = Field(description="When the task ended.")
+    delivery: CallbackDelivery
+    data: dict[str, Json] = Field(description="The task as `GET /tasks/{id}` shows it, without args and kwargs.")
+
+
+class TaskModel(TaskListItem):
+    """A task with its callback and all its attempts."""
+
+    callback: CallbackModel | None
     attempts: list[AttemptModel] = Field(description="Every attempt, the current one last.")
 
 

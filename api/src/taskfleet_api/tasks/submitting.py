@@ -11,10 +11,12 @@ import msgspec
 
 from taskfleet_api.access import get_caller
 from taskfleet_api.background import Dispatcher, KnownQueue, QueueDirectory
+from taskfleet_api.callbacks import CallbackPolicy
 from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTask, Outcome, Records, TaskRecord
 from taskfleet_api.records.ids import build_task_id, created_at_of
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
+from taskfleet_api.tasks.callbacks import check_callback
 from taskfleet_api.tasks.model import (
     HeldBackError,
     NewSubmission,
@@ -49,6 +51,7 @@ class Submissions:
         rates: RateLimits,
         streams: OpenStreams,
         tasks: Tasks,
+        callbacks: CallbackPolicy | None = None,
     ) -> None:
         self._settings = settings
         self._records = records
@@ -59,6 +62,7 @@ class Submissions:
         self._rates = rates
         self._streams = streams
         self._tasks = tasks
+        self._callbacks = callbacks
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def submit(self, submission: NewSubmission) -> SubmittedTask:
@@ -124,6 +128,8 @@ class Submissions:
             check_abilities(queue, submission.timeout_seconds)
         if self._directory.knows_task(submission.queue, submission.task) is False:
             raise build_unknown_task_error(submission.queue, submission.task, list(queue.catalog), "#/task")
+        url = submission.callback_url
+        callback = None if url is None else check_callback(self._callbacks, url)
         task_id = build_task_id()
         created_at = created_at_of(task_id)
         return NewTask(
@@ -145,6 +151,7 @@ class Submissions:
             principal=submission.principal,
             idempotency_key=submission.idempotency_key,
             body_hash=submission.body_hash,
+            callback=callback,
         )
 
     async def _recall(self, replays: Sequence[SubmittedTask]) -> list[SubmittedTask]:

@@ -22,6 +22,9 @@
   value: "true"
 {{- end }}
 {{- end }}
+{{- if .Values.api.callbacks.enabled }}
+{{ include "taskfleet.secretEnv" (list "TASKFLEET_API_CALLBACK_SECRETS" (include "taskfleet.callbackSecret" .) "secrets") }}
+{{- end }}
 {{- include "taskfleet.settingsEnv" (list "TASKFLEET_API_" .Values.api.settings) }}
 {{- with .Values.api.extraEnv }}
 {{ toYaml . }}

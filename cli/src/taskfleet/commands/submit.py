@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +48,9 @@ TtlOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Not to
 AttemptsOption = Annotated[int | None, typer.Option(min=1, help="Attempts after failures, the first included.")]
 BackoffOption = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Pause before attempt 2; it doubles.")]
 LimitOption = Annotated[float | None, typer.Option(metavar="SECONDS", help="Hard limit of the run time.")]
+CallbackOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="Called with the finished task; with --file, of lines without one.")
+]
 IdempotencyOption = Annotated[str | None, typer.Option(help="Submitting again with it gives the same task.")]
 FileOption = Annotated[
     Path | None,
@@ -75,6 +79,7 @@ def submit(
     max_attempts: AttemptsOption = None,
     backoff: BackoffOption = 1.0,
     time_limit: LimitOption = None,
+    callback_url: CallbackOption = None,
     idempotency_key: IdempotencyOption = None,
     file: FileOption = None,
     wait: WaitOption = False,
@@ -90,7 +95,7 @@ def submit(
     Arguments that begin with a dash go after `--`.
     """
     if file is not None:
-        return _submit_file(file, queue, task, output, url, api_key)
+        return _submit_file(file, {"queue": queue, "task": task, "callback_url": callback_url}, output, url, api_key)
     if queue is None or task is None:
         raise typer.BadParameter("give a QUEUE and a TASK, or --file")
     positional, named = _merge_arguments(args, kwargs, words)
@@ -107,6 +112,7 @@ def submit(
         ttl_seconds=ttl,
         retry=Retry(max_attempts=max_attempts, backoff_seconds=backoff) if max_attempts else None,
         timeout_seconds=time_limit,
+        callback_url=callback_url,
     )
     return _submit_one(submission, idempotency_key, wait, timeout, output, url, api_key)
 
@@ -142,9 +148,10 @@ def _submit_one(
 
 
 def _submit_file(
-    file: Path, queue: str | None, task: str | None, output: Output, url: str | None, api_key: str | None
+    file: Path, common: Mapping[str, str | None], output: Output, url: str | None, api_key: str | None
 ) -> int:
-    submissions = _read_lines(file, {name: value for name, value in (("queue", queue), ("task", task)) if value})
+    """`common` holds what the lines need not say."""
+    submissions = _read_lines(file, {name: value for name, value in common.items() if value})
     with open_client(url, api_key) as client:
         outcomes = client.submit_many(submissions)
     refused = 0
