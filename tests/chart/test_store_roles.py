@@ -1,0 +1,45 @@
+"""What a worker's user may do in the store is enough for all that the worker's scripts do there, on a real Valkey."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import redis
+from tests.support.brokers import Valkey
+from tests.support.chart import CHART
+
+from taskfleet_worker import _wire
+from taskfleet_worker.scripts import BEGIN, CHANGE, NOTE, PROGRESS
+
+PASSWORD = "of-the-worker"
+TASK, EVENTS, RESULT = _wire.TASK_KEY_PREFIX + "t", _wire.EVENTS_STREAM, "celery-task-meta-t"
+CHANNEL = _wire.UPDATES_CHANNEL_PREFIX + "t"
+
+
+@pytest.fixture
+def worker(valkey: Valkey) -> Iterator[redis.Redis]:
+    """The store as a worker of the chart sees it."""
+    text = (CHART / "templates" / "valkey" / "_valkey.tpl").read_text()
+    (results,) = re.findall(r'\$results := "(.*)" -', text)
+    (rights,) = re.findall(r'^worker: "(.*)"$', text, re.MULTILINE)
+    words = rights.replace("{{ $results }}", results).split()
+    assert valkey.command("ACL", "SETUSER", "worker", "reset", "on", f">{PASSWORD}", *words) == b"+OK"
+    with redis.Redis.from_url(valkey.url, username="worker", password=PASSWORD, socket_timeout=5) as client:
+        yield client
+    valkey.command("ACL", "DELUSER", "worker")
+
+
+def test_every_script_of_the_worker_is_allowed(worker: redis.Redis) -> None:
+    change = (CHANGE, 3, TASK, EVENTS, RESULT, 1000001, 0, "{}", CHANNEL, 60, 100, '"result"', 60)
+    progress = (PROGRESS, 2, TASK, EVENTS, 1000001, "{", CHANNEL, 60, 100)
+    begin = (BEGIN, 2, TASK, _wire.CANCELLED_KEY_PREFIX + "q", "t", 1000001, "", 60)
+    note = (NOTE, 1, TASK, _wire.LIVE_LOSS, "{}", 60)
+    for script, *parameters in (change, progress, begin, note):
+        assert worker.eval(script.source, *parameters)
+
+
+def test_what_is_of_others_is_refused(worker: redis.Redis) -> None:
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        worker.hset(_wire.REGISTRY_KEY, "q", "{}")
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        worker.set(_wire.FENCE_KEY_PREFIX + "pod", "1")
