@@ -58,7 +58,7 @@ function Page({ current }: { current: Route }): JSX.Element {
     if (section === "tasks" && name === undefined) return <TasksPage />;
     if (section === "tasks" && name !== undefined) return <TaskPage key={name} id={name} />;
   }
-  return <Empty title="There is no such page"><p><a href={href([])}>All queues</a></p></Empty>;
+  return <Empty page title="There is no such page"><p><a href={href([])}>All queues</a></p></Empty>;
 }
 
 function Buttons(): JSX.Element {

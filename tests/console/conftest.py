@@ -4,15 +4,18 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
-from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from tests.support.stack import API_PREFIX, QueueOptions, Stack, StackOptions, running_stack
 from tests.support.task_api import TaskApi
 
 from taskfleet_core import wire
+from taskfleet_core.scaling import Terms
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = (
@@ -25,24 +28,34 @@ ARGUMENTS = (
 )
 STATIC = Path(__file__).parents[2] / "api" / "src" / "taskfleet_api" / "console" / "static"
 WAIT_MILLISECONDS = 15_000
+ADMIN_KEY = "correct-horse-battery-staple"
 
 
 class Fleet:
-    """An installation with a busy queue (`mail`), one without workers (`reports`) and an empty one (`archive`)."""
+    """A queue with a worker (`mail`) and two without (`reports`, `archive`); one API for all, one that wants a key."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         for name in ("mail", "reports", "archive"):
             stack.add_queue(name, QueueOptions(concurrency=2, delivery_limit=1))
         self.decide("mail", 1, "1 running task, 2 slots a worker")
-        stack.start_worker("mail", pool="threads")
+        stack.start_worker("mail")
         self.api = TaskApi(stack.client())
+        self.guarded_url = stack.url_of(stack.add_api(auth_mode="apiKey", admin_key=ADMIN_KEY))
+
+    def create_key(self, name: str, *scopes: str, queues: list[str] | None = None) -> str:
+        """A key that the second replica takes."""
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        body = {"name": name, "scopes": scopes, "queues": queues}
+        answer = httpx.post(f"{self.guarded_url}{API_PREFIX}/keys", json=body, headers=headers, trust_env=False)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["key"])
 
     def log_tails(self) -> list[tuple[str, str]]:
         """For the report of a failed test."""
         return self.stack.log_tails()
 
-    def decide(self, queue: str, replicas: int, reason: str) -> None:
+    def decide(self, queue: str, replicas: int, reason: str, **terms: float) -> None:
         """Report a decision as the operator does."""
         report = {
             "at": time.time(),
@@ -50,7 +63,8 @@ class Fleet:
             "cause": "load",
             "reason": reason,
             "acting": True,
-            "terms": {"wait_seconds": 2.5, "run_seconds": 1.0, "load_slots": 1.0},
+            "terms": asdict(Terms(run_seconds=1.2, startup_seconds=1.4, need_replicas=replicas, held_replicas=replicas))
+            | terms,
         }
         self.stack.valkey.command("HSET", wire.DECISIONS_KEY, queue, json.dumps(report))
 
@@ -98,6 +112,7 @@ def open_page(browser: Browser, fleet: Fleet) -> Iterator[OpenPage]:
         context = browser.new_context(**options)  # type: ignore[arg-type]
         contexts.append(context)
         context.set_default_timeout(WAIT_MILLISECONDS)
+        expect.set_options(timeout=WAIT_MILLISECONDS)
         page = context.new_page()
         page.on("console", watch)
         page.on("pageerror", lambda error: faults.append(str(error)))

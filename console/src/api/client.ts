@@ -31,7 +31,7 @@ export interface Options {
 
 /** The address of a resource; `parts` are escaped. */
 export function address(parts: readonly string[], query: Options["query"] = {}): URL {
-  const url = new URL(parts.map(encodeURIComponent).join("/").replaceAll("%3A", ":"), API);
+  const url = new URL(`./${parts.map(encodeURIComponent).join("/").replaceAll("%3A", ":")}`, API);
   for (const [name, value] of Object.entries(query)) {
     if (value === undefined || value === "") continue;
     for (const item of typeof value === "object" ? value : [value]) url.searchParams.append(name, String(item));

@@ -24,14 +24,12 @@ export function running(queue: QueueModel): number | null {
 
 const COLUMNS: readonly Column<QueueModel>[] = [
   {
-    id: "name", title: "Queue", width: "22%", sortable: true,
+    id: "name", title: "Queue", width: "20%", sortable: true,
     draw: (queue) => (
-      <span class="cut" title={queue.namespace ? `${queue.namespace}/${queue.name}` : queue.name}>
-        <a href={href(["queues", queue.name])}>{queue.name}</a>
-        {queue.namespace && <small> {queue.namespace}</small>}
-      </span>
+      <span class="cut" title={queue.name}><a href={href(["queues", queue.name])}>{queue.name}</a></span>
     ),
   },
+  { id: "namespace", title: "Namespace", width: "130px", sortable: true, from: "m", draw: (queue) => <span class="cut dim">{queue.namespace ?? UNKNOWN}</span> },
   { id: "waiting", title: "Waiting", width: "84px", numeric: true, sortable: true, draw: (queue) => <Strong value={queue.ready} /> },
   { id: "running", title: "Running", width: "84px", numeric: true, sortable: true, draw: (queue) => count(running(queue)) },
   {
@@ -73,6 +71,7 @@ export function Workers({ queue }: { queue: QueueModel }): JSX.Element {
 
 const VALUES: Record<string, (queue: QueueModel) => number | string | null> = {
   name: (queue) => queue.name,
+  namespace: (queue) => queue.namespace,
   waiting: (queue) => queue.ready,
   running,
   wait: expectedWait,
@@ -113,11 +112,11 @@ export function Overview(): JSX.Element {
     go(href([], next), true);
   };
   const sort = (column: string) => {
-    const descending = sorting.column === column ? !sorting.descending : column !== "name";
+    const descending = sorting.column === column ? !sorting.descending : column !== "name" && column !== "namespace";
     change({ sort: column === "name" && !descending ? "" : column, order: descending ? "desc" : "" });
   };
 
-  if (!loaded && problem) return <Failure error={problem} retry={refreshQueues} />;
+  if (!loaded && problem) return <Failure page error={problem} retry={refreshQueues} />;
   if (!loaded) return <Loading />;
   if (!items.length) return <NoQueues />;
   return (
@@ -169,7 +168,7 @@ function Totals({ items }: { items: readonly QueueModel[] }): JSX.Element {
 
 function NoQueues(): JSX.Element {
   return (
-    <Empty title="There is no queue yet">
+    <Empty page title="There is no queue yet">
       <p>Apply a TaskQueue, or start local mode with one:</p>
       <pre>kubectl apply -f taskqueue.yaml{"\n"}taskfleet up -f taskqueue.yaml</pre>
       <p>It appears here within seconds.</p>

@@ -14,17 +14,17 @@ export function State({ state }: { state: string }): JSX.Element {
 }
 
 /** Nothing to show, and what to do about it. */
-export function Empty({ title, children }: { title: string; children?: ComponentChildren }): JSX.Element {
-  return <div class="empty"><h2>{title}</h2>{children}</div>;
+export function Empty({ title, children, page }: { title: string; children?: ComponentChildren; page?: boolean }): JSX.Element {
+  return <div class="empty">{page ? <h1>{title}</h1> : <h2>{title}</h2>}{children}</div>;
 }
 
-export function Failure({ error, retry }: { error: unknown; retry?: () => void }): JSX.Element {
+export function Failure({ error, retry, page }: { error: unknown; retry?: () => void; page?: boolean }): JSX.Element {
   const title = error instanceof Problem && error.status === 404 ? "Not found"
     : error instanceof Problem && error.status === 403 ? "Not allowed"
     : "This could not be read";
   return (
     <div class="empty" role="alert">
-      <h2>{title}</h2>
+      {page ? <h1>{title}</h1> : <h2>{title}</h2>}
       <p>{describe(error)}</p>
       {retry && <button type="button" onClick={retry}>Try again</button>}
     </div>
@@ -59,8 +59,12 @@ export function Figure(
   );
 }
 
+const FEWEST_POINTS = 20;
+const MOST_POINTS = 90;
+
 /** A line of the last values, the newest at the right. */
-export function Sparkline({ values, points = 60 }: { values: readonly (number | null)[]; points?: number }): JSX.Element {
+export function Sparkline({ values }: { values: readonly (number | null)[] }): JSX.Element {
+  const points = Math.max(FEWEST_POINTS, Math.min(MOST_POINTS, values.length));
   const shown = values.slice(-points);
   const top = Math.max(1e-9, ...shown.map((value) => value ?? 0));
   const step = 100 / (points - 1);
@@ -74,8 +78,11 @@ export function Sparkline({ values, points = 60 }: { values: readonly (number | 
   );
 }
 
+const ONE_LINE_CHARACTERS = 72;
+
 export function Json({ value }: { value: unknown }): JSX.Element {
-  return <pre class="json" tabIndex={0}>{JSON.stringify(value, null, 2)}</pre>;
+  const line = JSON.stringify(value) ?? "null";
+  return <pre class="json" tabIndex={0}>{line.length <= ONE_LINE_CHARACTERS ? line : JSON.stringify(value, null, 2)}</pre>;
 }
 
 /** Copies a text; says so for a moment. */

@@ -1,0 +1,164 @@
+// The tasks that match the filters: pages by cursor, what is new at the top, and changes of the rows in sight.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { isAbort, request } from "../api/client";
+import { follow } from "../api/stream";
+import type { TaskListItem, TaskPage } from "../api/types";
+import { FINAL } from "../parts/pieces";
+
+const FIRST_ROWS = 100;
+const MORE_ROWS = 500; // the most that the API gives at once
+const HEAD_ROWS = 100;
+const HEAD_MILLISECONDS = 2_000;
+const MOST_FOLLOWED = 100; // the API's bound of one stream
+const SETTLE_MILLISECONDS = 300;
+
+export type Query = Record<string, string | string[]>;
+
+export interface TaskList {
+  rows: readonly TaskListItem[];
+  /** New tasks that are not among the rows, because these are scrolled. */
+  fresh: readonly TaskListItem[];
+  loaded: boolean;
+  complete: boolean;
+  error: unknown;
+  more(): void;
+  see(first: number, last: number): void;
+  showFresh(): void;
+  restart(): void;
+}
+
+interface State {
+  rows: readonly TaskListItem[];
+  fresh: readonly TaskListItem[];
+  cursor: string | null;
+  loaded: boolean;
+  error: unknown;
+}
+
+const START: State = { rows: [], fresh: [], cursor: null, loaded: false, error: undefined };
+
+export function useTaskList(query: Query): TaskList {
+  const key = JSON.stringify(query);
+  const [state, setState] = useState<State>(START);
+  const [turn, setTurn] = useState(0);
+  const loading = useRef<AbortController | null>(null);
+  const seen = useRef({ first: 0, last: 50 });
+  const [view, setView] = useState("");
+
+  const load = async (cursor: string | null) => {
+    loading.current?.abort();
+    const ending = (loading.current = new AbortController());
+    try {
+      const page = await fetchPage(query, cursor ? MORE_ROWS : FIRST_ROWS, cursor, ending.signal);
+      setState((before) => ({
+        ...before,
+        rows: cursor ? append(before.rows, page.items) : page.items,
+        cursor: page.next_cursor,
+        loaded: true,
+        error: undefined,
+      }));
+    } catch (error) {
+      if (!isAbort(error)) setState((before) => ({ ...before, error }));
+    } finally {
+      if (loading.current === ending) loading.current = null;
+    }
+  };
+
+  useEffect(() => {
+    setState(START);
+    void load(null);
+    return () => loading.current?.abort();
+  }, [key, turn]);
+
+  useEffect(() => {
+    if (!state.loaded) return;
+    const ending = new AbortController();
+    let timer: ReturnType<typeof setTimeout>;
+    const look = async () => {
+      try {
+        const page = document.hidden ? null : await fetchPage(query, HEAD_ROWS, null, ending.signal);
+        if (page) setState((before) => takeHead(before, page, seen.current.first === 0));
+      } catch {
+        // The outage is told above; the next look may find the API again.
+      }
+      if (!ending.signal.aborted) timer = setTimeout(look, HEAD_MILLISECONDS);
+    };
+    timer = setTimeout(look, HEAD_MILLISECONDS);
+    return () => (clearTimeout(timer), ending.abort());
+  }, [key, turn, state.loaded]);
+
+  useFollowing(view, (changes) =>
+    setState((before) => ({ ...before, rows: before.rows.map((row) => (changes.has(row.id) ? { ...row, ...changes.get(row.id) } : row)) })));
+
+  const openIds = (first: number, last: number) =>
+    state.rows.slice(first, last).filter((row) => !FINAL.has(row.state)).slice(0, MOST_FOLLOWED).map((row) => row.id);
+  useEffect(() => {
+    // A stream is opened anew only for rows that none follows yet.
+    const timer = setTimeout(() => {
+      const wanted = openIds(seen.current.first, seen.current.last);
+      const followed = new Set(view.split(" "));
+      if (wanted.some((id) => !followed.has(id))) setView(wanted.join(" "));
+    }, SETTLE_MILLISECONDS);
+    return () => clearTimeout(timer);
+  });
+
+  return {
+    rows: state.rows,
+    fresh: state.fresh,
+    loaded: state.loaded,
+    complete: state.loaded && state.cursor === null,
+    error: state.error,
+    more: () => void (state.cursor && !loading.current && load(state.cursor)),
+    see: (first, last) => (seen.current = { first, last }),
+    showFresh: () => setState((before) => ({ ...before, rows: [...before.fresh, ...before.rows], fresh: [] })),
+    restart: () => setTurn((count) => count + 1),
+  };
+}
+
+function fetchPage(query: Query, limit: number, cursor: string | null, signal: AbortSignal): Promise<TaskPage> {
+  return request<TaskPage>(["tasks"], { signal, query: { ...query, limit, ...(cursor ? { cursor } : {}) } });
+}
+
+function append(rows: readonly TaskListItem[], more: readonly TaskListItem[]): TaskListItem[] {
+  const known = new Set(rows.map((row) => row.id));
+  return [...rows, ...more.filter((row) => !known.has(row.id))];
+}
+
+/** The newest page laid over what is shown. */
+function takeHead(before: State, page: TaskPage, isAtTop: boolean): State {
+  const newest = new Map(page.items.map((row) => [row.id, row]));
+  const rows = before.rows.map((row) => newest.get(row.id) ?? row);
+  rows.forEach((row) => newest.delete(row.id));
+  const fresh = [...newest.values()];
+  // So many came that those in between are not known: begin again at the top.
+  const hasGap = fresh.length === page.items.length && page.next_cursor !== null && rows.length > 0;
+  if (isAtTop && hasGap) return { ...before, rows: page.items, cursor: page.next_cursor, fresh: [] };
+  if (isAtTop) return { ...before, rows: fresh.length ? [...fresh, ...rows] : rows, fresh: [] };
+  return { ...before, rows, fresh };
+}
+
+type Changes = Map<string, Partial<TaskListItem>>;
+
+/** Follows these ids; changes come together, at most once a frame. */
+function useFollowing(ids: string, apply: (changes: Changes) => void): void {
+  const latest = useRef(apply);
+  latest.current = apply;
+  useEffect(() => {
+    if (!ids) return;
+    let changes: Changes = new Map();
+    let frame = 0;
+    const flush = () => {
+      frame = 0;
+      latest.current(changes);
+      changes = new Map();
+    };
+    const stop = follow(["tasks:events"], { id: ids.split(" ") }, {
+      event({ data }) {
+        const { id, kind: _kind, queue: _queue, task: _task, at: _at, ...members } = JSON.parse(data) as TaskListItem & Record<string, unknown>;
+        changes.set(id, { ...changes.get(id), ...members });
+        frame ||= requestAnimationFrame(flush);
+      },
+    });
+    return () => (stop(), cancelAnimationFrame(frame));
+  }, [ids]);
+}

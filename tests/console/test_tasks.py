@@ -1,0 +1,81 @@
+"""The list of tasks: filters in the address, live rows, thousands of them, many retried and cancelled at once."""
+
+import json
+
+from playwright.sync_api import expect
+from tests.console.conftest import Fleet, OpenPage
+from tests.support.waiting import eventually_sync
+
+MANY = 10_000
+JSON = {"Content-Type": "application/json"}
+
+
+def test_filters_stand_in_the_address(fleet: Fleet, open_page: OpenPage) -> None:
+    failed = fleet.api.submit("mail", "jobs.fail", metadata={"case": "filters"})
+    fleet.api.submit("mail", "jobs.noop", metadata={"case": "filters"})
+    fleet.api.wait(failed["id"])
+    page = open_page("tasks?queue=mail&metadata=case%3Dfilters")
+    names = page.locator("tbody .c-task a")
+    expect(names).to_have_text(["jobs.noop", "jobs.fail"])
+    page.get_by_role("button", name="failed").click()
+    expect(names).to_have_text(["jobs.fail"])
+    assert "state=failed" in page.url
+    page.reload()
+    expect(names).to_have_text(["jobs.fail"])
+    page.get_by_label("Task name").fill("jobs.nothing")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="No task matches")).to_be_visible()
+    page.get_by_role("link", name="Clear filters").click()
+    expect(names.first).to_be_visible()
+
+
+def test_rows_change_and_appear_as_it_happens(fleet: Fleet, open_page: OpenPage) -> None:
+    page = open_page("tasks?metadata=case%3Dlive")
+    expect(page.get_by_role("heading", name="No task matches")).to_be_visible()
+    first = fleet.api.submit("mail", "jobs.sleep", 2, metadata={"case": "live"})
+    row = page.locator(f"tr[data-key='{first['id']}']")
+    expect(row.locator(".c-state")).to_have_text("running")
+    with page.expect_response(lambda answer: "tasks:events" in answer.url):
+        second = fleet.api.submit("reports", "jobs.noop", metadata={"case": "live"})
+    expect(row.locator(".c-state")).to_have_text("succeeded")
+    fleet.api.request("DELETE", f"/tasks/{second['id']}")
+    expect(page.locator(f"tr[data-key='{second['id']}'] .c-state")).to_have_text("cancelled")
+
+
+def test_many_are_retried_and_cancelled_at_once(fleet: Fleet, open_page: OpenPage) -> None:
+    ids = [fleet.api.submit("reports", "jobs.noop", metadata={"case": "bulk"})["id"] for _ in range(12)]
+    page = open_page("tasks?metadata=case%3Dbulk")
+    states = page.locator("tbody .c-state")
+    expect(states).to_have_text(["queued"] * 12)
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.get_by_text("1 selected")).to_be_visible()
+    page.get_by_role("button", name="Select all 12").click()
+    page.get_by_role("button", name="Cancel 12").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
+    expect(page.get_by_text("12 tasks cancelled.")).to_be_visible()
+    expect(states).to_have_text(["cancelled"] * 12)
+    page.get_by_role("button", name="Select all 12").click()
+    page.get_by_role("button", name="Retry 12").click()
+    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("12 tasks retried.")).to_be_visible()
+    assert {fleet.api.get(task_id)["attempt"] for task_id in ids} == {2}
+
+
+def test_ten_thousand_rows_scroll(fleet: Fleet, open_page: OpenPage) -> None:
+    items = [{"queue": "archive", "task": "jobs.noop", "args": [number]} for number in range(MANY)]
+    assert fleet.api.request("POST", "/tasks:batch", content=json.dumps(items), headers=JSON).status_code == 202
+    page = open_page("tasks?queue=archive")
+    expect(page.locator("tbody .c-args").first).to_have_text(str(MANY - 1))
+    page.locator(".scroller").focus()
+    last = page.locator("tbody .c-args").get_by_text("0", exact=True)
+
+    def reach_the_end() -> bool:
+        page.keyboard.press("End")
+        return last.is_visible()
+
+    eventually_sync(reach_the_end, 60, interval_seconds=0.1)
+    expect(page.get_by_text(f"{MANY:,} tasks", exact=True)).to_be_visible()
+    assert page.locator("tbody tr").count() < 100
+    page.keyboard.press("Home")
+    expect(page.locator("tbody .c-args").first).to_have_text(str(MANY - 1))
