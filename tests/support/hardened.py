@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import ssl
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from tests.support.certificates import Authority
 from tests.support.chart import Rendered, render_chart
 from tests.support.databases import PostgreSQL
 from tests.support.processes import ManagedProcess, free_port, start_process
-from tests.support.stack import API_PREFIX, API_READY_SECONDS, Stack, StackOptions, Worker
+from tests.support.stack import API_PREFIX, Stack, StackOptions, Worker
 
 __all__ = ["HardenedStack", "hardened"]
 
@@ -205,18 +204,6 @@ class HardenedStack(Stack):
                 "tls_key_file": str(folder / "api.key"),
                 **extra,
             },
-        )
-
-    def start_api(self, replica: int = 0, *, wait: bool = True, **environment: str) -> None:
-        """Start a replica on its port."""
-        api = self._apis[replica]
-        api.process = start_process(
-            [sys.executable, "-m", "taskfleet_api"],
-            env=self.api_environment(api.port, **environment),
-            cwd=self.directory,
-            log=self.directory / f"api-{replica}.log",
-            ready=(lambda: self._serves(replica)) if wait else None,
-            timeout_seconds=API_READY_SECONDS,
         )
 
     def client(self, replica: int = 0, **options: Any) -> httpx.Client:

@@ -152,7 +152,7 @@ class Stack:
             env={**self.api_environment(api.port, **environment), **(variables or {})},
             cwd=self.directory,
             log=self.directory / f"api-{replica}.log",
-            ready=(lambda: _answers(self.url_of(replica) + "/livez")) if wait else None,
+            ready=(lambda: self._serves(replica)) if wait else None,
             timeout_seconds=API_READY_SECONDS,
         )
 
@@ -256,6 +256,9 @@ class Stack:
             )
         finally:
             await topology.close()
+
+    def _serves(self, replica: int) -> bool:
+        return _answers(self.url_of(replica) + "/livez")
 
     def _knows_queue(self, replica: int, name: str) -> bool:
         url = f"{self.url_of(replica)}{API_PREFIX}/queues"

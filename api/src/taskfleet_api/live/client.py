@@ -49,6 +49,8 @@ def _options(timeout_seconds: float) -> dict[str, Any]:
         "socket_connect_timeout": timeout_seconds,
         "socket_keepalive": True,
         "decode_responses": True,
+        # What is no text is not ours: one such value among others must not keep the others from being read.
+        "encoding_errors": "replace",
         "protocol": 2,
     }
 
