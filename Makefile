@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format docs bench faults faults-cluster bench-overload bench-soak bench-scaling bench-cluster bench-keda generate changelog clean
+.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster bench-overload bench-soak bench-scaling bench-cluster bench-keda generate changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -33,6 +33,7 @@ check: bootstrap docs ## formatter, linter, strict types, import contracts, gene
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python hack/set_version.py --check
 	$(BIN)/python hack/generate_wire.py --check
 	$(BIN)/python hack/generate_crd.py --check
 	$(BIN)/python hack/generate_sync_client.py --check
@@ -47,6 +48,9 @@ check: bootstrap docs ## formatter, linter, strict types, import contracts, gene
 
 docs: bootstrap ## build the documentation's site into .site/; a link that leads nowhere fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+dist: bootstrap ## build wheels, sdists and the chart's package into dist/
+	@hack/dist
 
 format: bootstrap ## format and fix what the linter can fix
 	$(BIN)/ruff format .
