@@ -55,6 +55,15 @@ def test_a_large_batch_passes_once_and_is_paid_for_afterwards(clock: Clock) -> N
     limits.admit("a", {"q": 1})
 
 
+def test_what_was_refused_for_another_reason_is_given_back(clock: Clock) -> None:
+    limits = RateLimits(1, 1, clock)
+    for _ in range(100):
+        limits.admit("a", {"q": 5})
+        limits.refund("a", {"q": 5})
+    limits.refund("a", {"q": 5000})
+    assert count_admitted(lambda: limits.admit("a", {"q": 1}), 1000) == BURST_SECONDS
+
+
 def test_callers_and_queues_are_counted_apart(clock: Clock) -> None:
     limits = RateLimits(None, 1, clock)
     limits.admit("a", {"busy": 100, "other": 1})
@@ -106,3 +115,18 @@ class TestOverHttp:
         assert (await client.post("/api/v1/tasks:batch", json=[task])).status_code == 429
         assert (await client.post("/api/v1/tasks", json=task | {"queue": "other"})).status_code == 202
         assert len((await client.get("/api/v1/tasks")).json()["items"]) == 2
+
+
+class TestBesideTheBacklog:
+    """Nobody publishes here: what is accepted stays in the backlog."""
+
+    @pytest.fixture
+    def overrides(self) -> dict[str, Any]:
+        return {"submit_rate_per_caller": 1, "max_backlog": 2}
+
+    async def test_a_full_backlog_costs_nothing_of_the_rate(self, running: RunningApp) -> None:
+        """Thirty refusals would use up the burst of ten and be answered with 429."""
+        task = {"queue": "jobs", "task": "jobs.add"}
+        answers = [(await running.client.post("/api/v1/tasks", json=task)).status_code for _ in range(32)]
+        answers += [(await running.client.post("/api/v1/tasks:batch", json=[task])).status_code for _ in range(5)]
+        assert answers == [202, 202] + [503] * 35

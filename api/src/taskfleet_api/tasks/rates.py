@@ -27,8 +27,8 @@ class Buckets:
         return max(0.0, (1 - self._get_level(name)) / self._rate)
 
     def take(self, name: str, count: int) -> None:
-        """Note what was submitted."""
-        self._levels[name] = (self._get_level(name) - count, self._clock())
+        """Note what was submitted; a negative count gives back."""
+        self._levels[name] = (min(self._full, self._get_level(name) - count), self._clock())
         self._levels.move_to_end(name)
         while len(self._levels) > MAX_BUCKETS:
             self._levels.popitem(last=False)
@@ -61,6 +61,14 @@ class RateLimits:
                 self._queues.take(queue, count)
         if self._callers is not None:
             self._callers.take(principal, sum(queues.values()))
+
+    def refund(self, principal: str, queues: Mapping[str, int]) -> None:
+        """Give back what `admit` counted for a request that was then refused for another reason."""
+        if self._queues is not None:
+            for queue, count in queues.items():
+                self._queues.take(queue, -count)
+        if self._callers is not None:
+            self._callers.take(principal, -sum(queues.values()))
 
 
 def _check(buckets: Buckets, name: str, said: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -73,9 +73,13 @@ class Submissions:
         """
         await get_caller().prepare((submission.queue,))
         task = self.build_task(submission)
-        self._rates.admit(submission.principal, {submission.queue: 1})
-        await self._gate.admit(1)
-        outcome = (await self._group.submit((task,)))[0]
+        counts = {submission.queue: 1}
+        await self._admit(submission.principal, counts)
+        try:
+            outcome = (await self._group.submit((task,)))[0]
+        except TaskfleetError:
+            self._rates.refund(submission.principal, counts)
+            raise
         settled = settle(task, outcome)
         if isinstance(settled, ConflictError):
             raise settled
@@ -98,9 +102,13 @@ class Submissions:
         good = [task for task in tasks if isinstance(task, NewTask)]
         if not good or (atomic and len(good) < len(tasks)):
             return [task if isinstance(task, TaskfleetError) else HeldBackError() for task in tasks]
-        self._rates.admit(good[0].principal, Counter(task.queue for task in good))
-        await self._gate.admit(len(good))
-        outcomes = iter(await self._record_many(good, atomic or one_key))
+        principal, counts = good[0].principal, Counter(task.queue for task in good)
+        await self._admit(principal, counts)
+        try:
+            outcomes = iter(await self._record_many(good, atomic or one_key))
+        except TaskfleetError:
+            self._rates.refund(principal, counts)
+            raise
         settled: list[SubmittedTask | TaskfleetError] = [
             task if isinstance(task, TaskfleetError) else settle(task, next(outcomes)) for task in tasks
         ]
@@ -111,6 +119,15 @@ class Submissions:
         replays = [result for result in settled if isinstance(result, SubmittedTask) and result.replayed]
         recalled = iter(await self._recall(replays))
         return [next(recalled) if isinstance(s, SubmittedTask) and s.replayed else s for s in settled]
+
+    async def _admit(self, principal: str, counts: Mapping[str, int]) -> None:
+        """Within every bound, or OverloadedError: then the request costs nothing of its caller's rate."""
+        self._rates.admit(principal, counts)
+        try:
+            await self._gate.admit(sum(counts.values()))
+        except TaskfleetError:
+            self._rates.refund(principal, counts)
+            raise
 
     async def wait(self, task_id: UUID, seconds: float) -> TaskRecord:
         """The record once it is final, or as it is when the time is over. Raises NotFoundError and OverloadedError."""
