@@ -74,6 +74,18 @@ def test_submission_sends_what_is_set_with_a_key_and_gives_a_typed_task() -> Non
     assert (task.state, task.result, task.succeeded) == (TaskState.SUCCEEDED, 5, True)
 
 
+def test_a_receiver_is_named_for_one_task_and_for_a_batch() -> None:
+    callback = {"url": "https://example.org/hook", "state": "given_up", "tries": 16, "last_error": "no connection"}
+    batch = httpx.Response(202, json={"accepted": 1, "refused": 0, "items": [{"status": 202, **TASK}]})
+    client, requests = client_of(httpx.Response(200, json=TASK | {"callback": callback}), batch)
+    task = client.submit("q", "t", callback_url="https://example.org/hook")
+    assert task.callback is not None
+    assert (task.callback.state, task.callback.last_error) == ("given_up", "no connection")
+    assert json.loads(requests[0].content)["callback_url"] == "https://example.org/hook"
+    client.submit_many([{"queue": "q", "task": "t"}], callback_url="https://example.org/batch")
+    assert requests[1].url.params["callback_url"] == "https://example.org/batch"
+
+
 def test_lost_answer_is_asked_for_again_with_the_same_key() -> None:
     client, requests = client_of(httpx.ReadError("cut"), problem(503), httpx.Response(202, json=TASK))
     with client:
