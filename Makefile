@@ -84,6 +84,9 @@ faults-cluster: bootstrap ## the same on the one-node Kubernetes, with kills and
 bench-overload: services ## three times what the API can take, for MINUTES (5): refusals, bounded latency, recovery
 	$(BIN)/python -m benchmarks.overload --minutes $(or $(MINUTES),5)
 
+bench-soak: services ## an hour (MINUTES) at 70 % of the capacity with a fault every FAULT_MINUTES (5): what grows; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) --fault-minutes $(or $(FAULT_MINUTES),5) --write
+
 cluster-up: ## start a Kubernetes cluster on this machine (kind or k3d where Docker is, else one node of its real parts)
 	@hack/local-cluster up
 

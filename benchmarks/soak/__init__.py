@@ -1,0 +1,1 @@
+"""Hours of ordinary load with faults in it, to see what grows."""
