@@ -4,6 +4,7 @@ Writes tests/faults/results/cluster.json after each cell. Exit code 1 when a pro
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -105,15 +106,17 @@ def main() -> int:
     options = parser.parse_args()
     machine, order = describe_machine(), [fault.name for fault in FAULTS]
     chosen = [fault for fault in FAULTS if options.only in fault.name]
-    broken = []
+    broken, loads = [], [os.getloadavg()[0]]
     with open_cluster_ground() as ground:
         for fault in chosen:
             ground.wait_whole()
             cell = _run(ground, fault)
+            loads.append(os.getloadavg()[0])
             if cell is None or not cell.holds:
                 broken.append(fault.name)
             if cell is not None:
-                save_cells(Place.CLUSTER, [cell], command=COMMAND, machine=machine, order=order)
+                during = f"{machine} While it ran: {min(loads):.0f} to {max(loads):.0f}."
+                save_cells(Place.CLUSTER, [cell], command=COMMAND, machine=during, order=order)
     for name in broken:
         _say(f"BROKEN: {name}")
     return 1 if broken else 0
