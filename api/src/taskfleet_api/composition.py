@@ -22,6 +22,7 @@ from taskfleet_api.schedules.service import Schedules
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
 from taskfleet_api.tasks.callbacks import TaskCaller
+from taskfleet_api.tasks.quotas import Quotas
 from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.service import Services
@@ -147,6 +148,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         directory=directory,
         gate=gate,
         rates=RateLimits(settings.submit_rate_per_caller, settings.submit_rate_per_queue),
+        quotas=Quotas(records, settings.max_unfinished_per_caller, settings.max_unfinished_per_queue),
         streams=streams,
         tasks=tasks,
         callbacks=policy,

@@ -63,6 +63,7 @@ CONFLICT = ProblemKind(409, "conflict", "The state of the resource forbids this"
 TOO_LARGE = ProblemKind(413, "too-large", "The body is too large")
 UNSUPPORTED_TYPE = ProblemKind(415, "unsupported-media-type", "The content type is not supported")
 RATE_LIMITED = ProblemKind(429, "rate-limited", "Too many submissions in a short time")
+QUOTA_EXCEEDED = ProblemKind(429, "quota-exceeded", "Too many unfinished tasks")
 OVERLOADED = ProblemKind(503, "overloaded", "A limit of the service is reached")
 UNAVAILABLE = ProblemKind(503, "unavailable", "A dependency does not answer")
 TIMEOUT = ProblemKind(408, "timeout", "The request took too long to arrive")
@@ -85,6 +86,10 @@ class BodyTimeoutError(InvalidInputError):
     """The body did not arrive in time."""
 
 
+class QuotaExceededError(OverloadedError):
+    """The caller, or the queue, has as many unfinished tasks as it may have; nothing was accepted."""
+
+
 class RateLimitedError(OverloadedError):
     """The caller, or the queue, is above its rate; nothing was accepted."""
 
@@ -98,6 +103,7 @@ ERROR_TABLE: dict[type[TaskfleetError], ProblemKind] = {
     ConflictError: CONFLICT,
     OverloadedError: OVERLOADED,
     RateLimitedError: RATE_LIMITED,
+    QuotaExceededError: QUOTA_EXCEEDED,
     UnavailableError: UNAVAILABLE,
     BrokerUnavailableError: ProblemKind(503, "broker-unavailable", "The broker does not answer"),
     StoreUnavailableError: ProblemKind(503, "store-unavailable", "Redis or Valkey does not answer"),

@@ -195,6 +195,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Requests in hand, waits and streams not counted; beyond it submissions get 503.",
     )
+    max_unfinished_per_caller: int | None = Field(
+        default=None, ge=1, description="Tasks of one caller that are accepted and not finished; beyond it 429."
+    )
+    max_unfinished_per_queue: int | None = Field(
+        default=None, ge=1, description="Tasks of one queue that are accepted and not finished; beyond it 429."
+    )
     max_streams: int = Field(default=1000, ge=1, description="Open event streams and waits of this process.")
     idempotency_ttl_seconds: int = Field(default=86_400, ge=60, description="How long an Idempotency-Key is kept.")
     list_page_limit: int = Field(default=500, ge=1, description="Most items in one page of a list.")

@@ -122,3 +122,11 @@ async def test_counts_are_per_queue_and_state(records: Records) -> None:
         "mail": {"queued": 1, "dead": 1, "pending": 1},
         "images": {"scheduled": 1},
     }
+
+
+async def test_unfinished_tasks_are_counted_by_queue_and_caller(records: Records) -> None:
+    tasks = [*build_tasks(3, principal="a"), *build_tasks(2, principal="b"), build_task(queue="other", principal="a")]
+    await records.insert_tasks(tasks)
+    await records.apply_events([build_event(tasks[0].id, "succeeded"), build_event(tasks[1].id, "running")])
+    assert await records.count_unfinished(by_caller=True) == {("mail", "a"): 2, ("mail", "b"): 2, ("other", "a"): 1}
+    assert await records.count_unfinished(by_caller=False) == {("mail", ""): 4, ("other", ""): 1}

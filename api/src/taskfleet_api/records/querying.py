@@ -26,6 +26,7 @@ __all__ = [
     "RECORD_COLUMNS",
     "build_record",
     "count_queues",
+    "count_unfinished",
     "fetch_many",
     "fetch_record",
     "list_tasks",
@@ -39,7 +40,8 @@ _STATE, _RETRY = _FIELDS.index("state"), _FIELDS.index("retry")
 _ATTEMPT_FIELDS = list(AttemptRecord.__dataclass_fields__)
 _ATTEMPT_COLUMNS: list[Column[Any]] = [task_attempts.c[name] for name in _ATTEMPT_FIELDS]
 
-SMALL_STATES = (*(state for state in TaskState if state not in FINAL_STATES), TaskState.DEAD)
+OPEN_STATES = tuple(state for state in TaskState if state not in FINAL_STATES)
+SMALL_STATES = (*OPEN_STATES, TaskState.DEAD)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = struct.Struct(">8sq16s")
@@ -110,6 +112,14 @@ async def count_queues(database: Database) -> dict[str, dict[str, int]]:
         for queue, state, count in await connection.execute(query):
             counts.setdefault(queue, {})[state] = count
     return counts
+
+
+async def count_unfinished(database: Database, by_caller: bool) -> dict[tuple[str, str], int]:
+    """Counts of all open states together; by queue alone the index has all that is asked for."""
+    keys = [tasks.c.queue, tasks.c.principal] if by_caller else [tasks.c.queue]
+    query = select(func.count(), *keys).where(tasks.c.state.in_(OPEN_STATES)).group_by(*keys)
+    async with database.connect() as connection:
+        return {(row[1], row[2] if by_caller else ""): row[0] for row in await connection.execute(query)}
 
 
 async def list_tasks(database: Database, wanted: TaskFilter, cursor: str | None, limit: int) -> Page:

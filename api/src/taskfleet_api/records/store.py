@@ -140,6 +140,10 @@ class Records:
         """Per queue, how many tasks are in each open state and dead."""
         return await self._run("counting tasks", querying.count_queues)
 
+    async def count_unfinished(self, *, by_caller: bool) -> dict[tuple[str, str], int]:
+        """How many tasks have not ended, by queue and, if wanted, principal (else "")."""
+        return await self._run("counting unfinished tasks", querying.count_unfinished, by_caller)
+
     # Commanding
 
     async def cancel(self, task_id: UUID, *, now: datetime | None = None) -> CancelOutcome:

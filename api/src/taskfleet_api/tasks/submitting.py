@@ -23,6 +23,7 @@ from taskfleet_api.tasks.model import (
     SubmittedTask,
     build_unknown_task_error,
 )
+from taskfleet_api.tasks.quotas import Quotas
 from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
 from taskfleet_api.tasks.visibility import find_queue
@@ -49,6 +50,7 @@ class Submissions:
         directory: QueueDirectory,
         gate: BacklogGate,
         rates: RateLimits,
+        quotas: Quotas,
         streams: OpenStreams,
         tasks: Tasks,
         callbacks: CallbackPolicy | None = None,
@@ -60,6 +62,7 @@ class Submissions:
         self._directory = directory
         self._gate = gate
         self._rates = rates
+        self._quotas = quotas
         self._streams = streams
         self._tasks = tasks
         self._callbacks = callbacks
@@ -78,7 +81,7 @@ class Submissions:
         try:
             outcome = (await self._group.submit((task,)))[0]
         except TaskfleetError:
-            self._rates.refund(submission.principal, counts)
+            self._refund(submission.principal, counts)
             raise
         settled = settle(task, outcome)
         if isinstance(settled, ConflictError):
@@ -107,7 +110,7 @@ class Submissions:
         try:
             outcomes = iter(await self._record_many(good, atomic or one_key))
         except TaskfleetError:
-            self._rates.refund(principal, counts)
+            self._refund(principal, counts)
             raise
         settled: list[SubmittedTask | TaskfleetError] = [
             task if isinstance(task, TaskfleetError) else settle(task, next(outcomes)) for task in tasks
@@ -124,10 +127,19 @@ class Submissions:
         """Within every bound, or OverloadedError: then the request costs nothing of its caller's rate."""
         self._rates.admit(principal, counts)
         try:
-            await self._gate.admit(sum(counts.values()))
+            await self._quotas.admit(principal, counts)
         except TaskfleetError:
             self._rates.refund(principal, counts)
             raise
+        try:
+            await self._gate.admit(sum(counts.values()))
+        except TaskfleetError:
+            self._refund(principal, counts)
+            raise
+
+    def _refund(self, principal: str, counts: Mapping[str, int]) -> None:
+        self._rates.refund(principal, counts)
+        self._quotas.refund(principal, counts)
 
     async def wait(self, task_id: UUID, seconds: float) -> TaskRecord:
         """The record once it is final, or as it is when the time is over. Raises NotFoundError and OverloadedError."""
