@@ -43,7 +43,7 @@ check: bootstrap docs ## formatter, linter, strict types, import contracts, gene
 	$(BIN)/python hack/generate_chart.py --check
 	$(BIN)/python hack/render_k8s.py --check
 	$(BIN)/python hack/generate_reliability.py --check
-	@[[ ! -x console/node_modules/.bin/tsc ]] || (cd console && npm run --silent check)
+	@[[ ! -x console/node_modules/.bin/tsc ]] || (cd console && npm run --silent check && npm run --silent test >/dev/null)
 	$(BIN)/codespell -q 3 -L convertors,notin --skip '*.sum,*/console/static*' README.md CONTRIBUTING.md docs console/src core api worker cli tests hack
 
 docs: bootstrap ## build the documentation's site into .site/; a link that leads nowhere fails
@@ -110,6 +110,9 @@ bench-cluster: bootstrap ## measure bursts and 300 idle queues on the cluster
 
 bench-keda: bootstrap ## KEDA, built from its Go module, beside Taskfleet on the cluster: bursts, waves, scale-in, idle queues
 	$(BIN)/python -m benchmarks.keda
+
+pictures: bootstrap ## take the docs' pictures of the console
+	PICTURES=write $(BIN)/pytest -q -n 0 tests/console/test_pictures.py
 
 changelog: bootstrap ## show the next release's changelog
 	$(BIN)/towncrier build --draft --version next

@@ -1,5 +1,6 @@
 // Numbers and times as people read them.
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const fraction = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
@@ -12,7 +13,8 @@ export function count(value: number | null | undefined): string {
 export function rate(value: number | null | undefined): string {
   if (value === null || value === undefined) return UNKNOWN;
   if (value === 0) return "0";
-  return value < 0.01 ? "<0.01" : value >= 100 ? whole.format(value) : precise.format(Number(value.toFixed(2)));
+  if (value < 0.01) return "<0.01";
+  return (value < 1 ? fraction : value < 100 ? precise : whole).format(value);
 }
 
 /** A length of time in at most two units. */

@@ -31,6 +31,16 @@ WAIT_MILLISECONDS = 15_000
 ADMIN_KEY = "correct-horse-battery-staple"
 
 
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The time limit counts the test alone: the first one starts a whole stack and a browser."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
 class Fleet:
     """A queue with a worker (`mail`) and two without (`reports`, `archive`); one API for all, one that wants a key."""
 

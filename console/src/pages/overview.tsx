@@ -24,14 +24,14 @@ export function running(queue: QueueModel): number | null {
 
 const COLUMNS: readonly Column<QueueModel>[] = [
   {
-    id: "name", title: "Queue", width: "20%", sortable: true,
+    id: "name", title: "Queue", width: "26%", sortable: true,
     draw: (queue) => (
       <span class="cut" title={queue.name}><a href={href(["queues", queue.name])}>{queue.name}</a></span>
     ),
   },
   { id: "namespace", title: "Namespace", width: "130px", sortable: true, from: "m", draw: (queue) => <span class="cut dim">{queue.namespace ?? UNKNOWN}</span> },
   { id: "waiting", title: "Waiting", width: "84px", numeric: true, sortable: true, draw: (queue) => <Strong value={queue.ready} /> },
-  { id: "running", title: "Running", width: "84px", numeric: true, sortable: true, draw: (queue) => count(running(queue)) },
+  { id: "running", title: "Running", width: "84px", numeric: true, sortable: true, from: "s", draw: (queue) => count(running(queue)) },
   {
     id: "wait", title: "Wait", width: "92px", numeric: true, sortable: true, from: "s",
     hint: "Expected for the last task in the queue", draw: (queue) => duration(expectedWait(queue)),

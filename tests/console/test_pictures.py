@@ -1,0 +1,45 @@
+"""The pictures of the docs, taken from a fleet at work. `PICTURES=write` puts them into docs/images."""
+
+import os
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+from tests.console.conftest import Fleet, OpenPage
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+WRITES = os.environ.get("PICTURES") == "write"
+SMALLEST_BYTES = 20_000
+VIEW = {"width": 1280, "height": 760}
+
+
+def take(page: Page, name: str, folder: Path) -> None:
+    """A picture that shows something."""
+    path = folder / f"{name}.png"
+    page.screenshot(path=path, animations="disabled")
+    assert path.stat().st_size > SMALLEST_BYTES
+
+
+def test_pictures_of_the_docs(fleet: Fleet, open_page: OpenPage, tmp_path: Path) -> None:
+    folder = IMAGES if WRITES else tmp_path
+    rounds = 30 if WRITES else 2
+    reason = "2 replicas: 24 waiting tasks of 1.2 s shall start within 5 s"
+    fleet.decide("reports", 2, reason, wait_seconds=18.0, backlog_slots=3.4, arrivals_per_second=2.1, load_slots=2.5)
+    reason = "1 replica: 1.6 slots busy, 2 slots a worker"
+    fleet.decide("mail", 1, reason, load_slots=1.6, safety_slots=0.4, arrivals_per_second=1.3, wait_seconds=0.4)
+    task = fleet.api.submit("mail", "jobs.progress", 40, kwargs={"pause_seconds": 1.2 if WRITES else 0.1})
+    overview, queue = open_page(viewport=VIEW), open_page("queues/mail", viewport=VIEW)
+    listed = open_page("tasks", viewport=VIEW, color_scheme="dark")
+    one = open_page(f"tasks/{task['id']}", viewport=VIEW)
+    for number in range(rounds):
+        fleet.api.submit("mail", "jobs.add", number, 2)
+        fleet.api.submit("mail", "jobs.sleep", 0.2)
+        if number % 5 == 0:
+            fleet.api.submit("reports", "jobs.sleep", 2, metadata={"customer": "acme"})
+            fleet.api.submit("mail", "jobs.fail", kwargs={"message": "the other side refused the sender"})
+        if WRITES:
+            overview.wait_for_timeout(500)
+    expect(one.get_by_role("progressbar")).to_be_visible()
+    expect(queue.locator(".plot canvas")).to_have_count(3)
+    expect(listed.locator("tbody tr").first).to_be_visible()
+    for page, name in ((overview, ""), (queue, "-queue"), (listed, "-tasks"), (one, "-task")):
+        take(page, f"console{name}", folder)
