@@ -80,7 +80,7 @@ class Servers:
 
     def read_notes(self, submitted: Submitted) -> list[dict]:
         """What the tasks noted, in order: {id, pod, what: start | end, at}."""
-        return [json.loads(line) for line in self._notes.lrange(f"runs:{submitted.marker}", 0, -1)]
+        return [json.loads(line) for line in self._notes.lrange(f"taskfleet:task:runs:{submitted.marker}", 0, -1)]
 
     # --- queues -------------------------------------------------------------------------------------------------
 

@@ -316,7 +316,7 @@ class Cluster:
     def read_notes(self, load: Load) -> list[Json]:
         """What the tasks noted, in order: {id, pod, what: start | end, at}."""
         password = self.read_secret(f"{RELEASE}-valkey", "password")
-        command = ["valkey-cli", "--no-auth-warning", "-a", password, "--raw", "LRANGE", f"runs:{load.marker}"]
+        command = ["valkey-cli", "--no-auth-warning", "-a", password, "--raw", "LRANGE", f"taskfleet:task:runs:{load.marker}"]
         printed = self.kubectl("exec", f"statefulset/{RELEASE}-valkey", "--", *command, "0", "-1")
         return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 

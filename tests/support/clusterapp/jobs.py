@@ -8,12 +8,13 @@ import time
 from celery import Celery, Task
 
 app = Celery("jobs")
+NOTES = "taskfleet:task:runs:"  # a worker's user of the store may write such keys, and no others of its own
 
 
 def note(task: Task, marker: str, what: str) -> None:
     """One line in the list of the load."""
     line = {"id": task.request.id, "pod": socket.gethostname(), "what": what, "at": time.time()}
-    task.backend.client.rpush(f"runs:{marker}", json.dumps(line))
+    task.backend.client.rpush(NOTES + marker, json.dumps(line))
 
 
 @app.task(name="jobs.record", bind=True)
