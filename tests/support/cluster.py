@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).parent / "clusterapp"
 APP_IMAGE = "docker.io/taskfleet/test-app:dev"
 RELEASE = "taskfleet"
+NOTES = "taskfleet:task:runs:"  # as in the test app
 UP_SECONDS = 2400  # cold: Kubernetes is compiled
 IMAGES_SECONDS = 1200
 OPEN_STATES = ["scheduled", "pending", "queued", "running", "retrying"]
@@ -316,7 +317,7 @@ class Cluster:
     def read_notes(self, load: Load) -> list[Json]:
         """What the tasks noted, in order: {id, pod, what: start | end, at}."""
         password = self.read_secret(f"{RELEASE}-valkey", "password")
-        command = ["valkey-cli", "--no-auth-warning", "-a", password, "--raw", "LRANGE", f"taskfleet:task:runs:{load.marker}"]
+        command = ["valkey-cli", "--no-auth-warning", "-a", password, "--raw", "LRANGE", f"{NOTES}{load.marker}"]
         printed = self.kubectl("exec", f"statefulset/{RELEASE}-valkey", "--", *command, "0", "-1")
         return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 
