@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster bench-overload bench-soak bench-scaling bench-cluster bench-keda generate changelog clean
+.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster bench-overload bench-soak bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list

@@ -34,7 +34,10 @@ __all__ = ["HardenedStack", "hardened"]
 HOST = "127.0.0.1"
 RABBITMQ_HOME = "/var/lib/rabbitmq"  # the data folder within the chroot
 REDIS_SERVER = "/usr/bin/redis-server"
+# Words that stand nowhere else, so that a search for them finds what leaks.
 ADMIN_KEY = "planted-admin-key-5f2c"
+DATABASE_PASSWORD = "planted-database-9e41"
+CALLBACK_SECRET = "whsec_cGxhbnRlZC1jYWxsYmFjay1zZWNyZXQtNzdhMQ=="
 # Written by the chart with a meaning that only a pod has.
 NOT_HERE = ("listeners.tcp", "total_memory", "vm_memory", "disk_free", "loopback_users", "log.")
 
@@ -166,7 +169,12 @@ class HardenedStack(Stack):
     valkey: HardenedStore  # type: ignore[assignment]  # the same few methods
 
     def __init__(self) -> None:
-        environment = {"auth_mode": "apiKey", "admin_key": ADMIN_KEY, "log_level": "debug"}
+        environment = {
+            "auth_mode": "apiKey",
+            "admin_key": ADMIN_KEY,
+            "log_level": "debug",
+            "callback_secrets": CALLBACK_SECRET,
+        }
         super().__init__(StackOptions(environment=environment))
         for part in (self.broker, self.valkey, self.database):
             part.stop()  # never started: their folders go
@@ -179,6 +187,15 @@ class HardenedStack(Stack):
         self.valkey = HardenedStore(self.rendered, self.authority)
         self.database = HardenedDatabase(self.rendered, self.authority)
         self.context = ssl.create_default_context(cafile=str(self.authority.ca_file))
+
+    def start(self, *, api: bool = True) -> "HardenedStack":
+        """Start the servers and the API, which has a login of its own at the database."""
+        super().start(api=False)
+        self.database.execute(f"CREATE ROLE planted LOGIN SUPERUSER PASSWORD '{DATABASE_PASSWORD}'")
+        self.database_url = f"postgresql://planted:{DATABASE_PASSWORD}@{HOST}:{self.database.port}/taskfleet"
+        if api:
+            self.add_api()
+        return self
 
     @property
     def broker_url(self) -> str:
@@ -233,7 +250,12 @@ class HardenedStack(Stack):
     def list_secrets(self) -> Sequence[str]:
         """Every password and key of this installation."""
         urls = [part.url_of(role) for part in (self.broker, self.valkey) for role in ("api", "operator", "worker")]
-        return [ADMIN_KEY, *(str(urlsplit(url).password) for url in urls)]
+        return [
+            ADMIN_KEY,
+            DATABASE_PASSWORD,
+            CALLBACK_SECRET.removeprefix("whsec_"),
+            *(str(urlsplit(url).password) for url in urls),
+        ]
 
     async def _declare(self, name: str) -> None:
         """As the operator does it: with its user, over TLS, policies by the management API."""
