@@ -114,6 +114,12 @@ bench-keda: bootstrap ## KEDA, built from its Go module, beside Taskfleet on the
 pictures: bootstrap ## take the docs' pictures of the console
 	PICTURES=write $(BIN)/pytest -q -n 0 tests/console/test_pictures.py
 
+sbom: bootstrap ## write a CycloneDX bill of materials for each image into .sbom/
+	@$(BIN)/python hack/sbom.py
+
+audit: bootstrap ## ask the advisory database about every pinned package (needs the network)
+	@hack/audit
+
 changelog: bootstrap ## show the next release's changelog
 	$(BIN)/towncrier build --draft --version next
 

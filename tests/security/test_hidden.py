@@ -126,7 +126,7 @@ def test_a_process_that_does_not_start_shows_none(module: str, tmp_path: Path) -
     }
     env = {**os.environ, **{prefix + name: value for name, value in values.items()}}
     command = [sys.executable, "-m", module]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110, cwd=tmp_path, check=False)
     assert done.returncode != 0
     assert "MISTYPED" in (done.stdout + done.stderr).upper()
     assert not find([WRONG], done.stdout + done.stderr)
