@@ -18,7 +18,10 @@ DOCS = "docs"
 PROJECT = "project"
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?(?:\s[^)]*)?\))")
 FENCE = re.compile(r"^(\s*```(?:bash|sh|shell|python|yaml)) (?:run|show)$", re.MULTILINE)
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 EXTERNAL = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE)
+# A list right behind a line of text, which is one for GitHub, and for Python's Markdown only after an empty line.
+CLOSE_LIST = re.compile(r"^(?![-*] |\d+\. |[ |#>`]|<!--)(.+)\n(?=(?:[-*]|\d+\.) )", re.MULTILINE)
 LEAST_PAGES = 30
 
 
@@ -38,7 +41,7 @@ def place(repository_path: str) -> str:
 
 
 def rewrite(repository_path: str, text: str) -> str:
-    """A page's text with links as they lead on the site, and fences without the words for the tests."""
+    """A page's text as it stands on the site: links, fences without the words for the tests, lists apart from text."""
     here = PurePosixPath(place(repository_path)).parent
     moved = {
         written: os.path.relpath(place(target), here)
@@ -46,7 +49,9 @@ def rewrite(repository_path: str, text: str) -> str:
         if (ROOT / target).is_file()
     }
     text = LINK.sub(lambda match: f"{match[1]}{moved.get(match[2], match[2])}{match[3]}", text)
-    return FENCE.sub(r"\1", text)
+    # Outside of fences, which are every second part.
+    parts = FENCED.split(FENCE.sub(r"\1", text))
+    return "".join(part if number % 2 else CLOSE_LIST.sub(r"\1\n\n", part) for number, part in enumerate(parts))
 
 
 def on_files(files: Files, config: Any) -> Files:

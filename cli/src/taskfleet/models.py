@@ -145,6 +145,7 @@ class Queue(_Answer):
     busy: int | None = None
     arrivals_per_second: float | None = None
     completions_per_second: float | None = None
+    decision: dict[str, Any] | None = None  # the last one about its workers
     records: dict[str, int] | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
 

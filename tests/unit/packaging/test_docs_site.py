@@ -30,6 +30,8 @@ def site() -> ModuleType:
         ("docs/README.md", "[x](https://example.org/a.md)", "[x](https://example.org/a.md)"),
         ("docs/README.md", "[x](nowhere.md)", "[x](nowhere.md)"),
         ("docs/README.md", "```bash run\nls\n```", "```bash\nls\n```"),
+        ("docs/README.md", "words\n- one\n- two", "words\n\n- one\n- two"),
+        ("docs/README.md", "```text\nwords\n- one\n```", "```text\nwords\n- one\n```"),
     ],
 )
 def test_a_page_is_written_for_its_place_on_the_site(site: ModuleType, page: str, written: str, expected: str) -> None:

@@ -54,7 +54,7 @@ def top(
         if output is Output.JSON:
             print_json(overview.build_document())
         else:
-            print_rows(COLUMNS, map(build_row, overview.lines), empty="No queues.")
+            print_rows(COLUMNS, map(build_row, overview.shown), empty="No queues.")
         return ExitCode.OK
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it
         asyncio.run(_look_on(chosen, limit, interval, url, api_key))

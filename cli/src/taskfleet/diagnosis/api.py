@@ -136,4 +136,9 @@ def _check_console(http: httpx.Client) -> Iterator[Finding]:
     if answer.is_success:
         yield Finding("console", Verdict.OK, f"{http.base_url.join('/ui/')}")
     else:
-        yield Finding("console", Verdict.NOTE, f"not served here (status {answer.status_code})", "see its setting")
+        yield Finding(
+            "console",
+            Verdict.NOTE,
+            f"not served here (status {answer.status_code})",
+            "see TASKFLEET_API_CONSOLE, and hack/console",
+        )

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taskfleet.models import Queue
-from taskfleet.overview.gathering import Overview, QueueLine
+from taskfleet.overview.gathering import Overview, get_wait_seconds, get_wanted
 
 __all__ = ["COLUMNS", "build_row", "build_screen"]
 
@@ -16,19 +16,18 @@ NUMBERS = COLUMNS[1:-1]
 UNKNOWN = "?"
 
 
-def build_row(line: QueueLine) -> list[str]:
+def build_row(queue: Queue) -> list[str]:
     """The cells of a queue; WORKERS is those that take tasks, of those that are wanted."""
-    queue = line.queue
     return [
         queue.name,
         _show(queue.ready),
         _show(queue.unacknowledged),
-        _show_wait(line.wait_seconds),
-        f"{_show(queue.consuming)}/{_show(line.wanted)}",
+        _show_wait(get_wait_seconds(queue)),
+        f"{_show(queue.consuming)}/{_show(get_wanted(queue))}",
         UNKNOWN if queue.busy is None or queue.slots is None else f"{queue.busy}/{queue.slots}",
         _show_rate(queue.arrivals_per_second),
         _show_rate(queue.completions_per_second),
-        _describe_reason(line),
+        _describe_reason(queue),
     ]
 
 
@@ -42,10 +41,10 @@ def build_screen(overview: Overview, url: str, problem: str | None = None) -> Re
         number = title in NUMBERS
         table.add_column(title, no_wrap=True, justify="right" if number else "left", overflow="ellipsis")
     table.columns[-1].ratio = 1
-    for line in overview.lines:
-        table.add_row(*map(Text, build_row(line)), style=_choose_style(line))
+    for queue in overview.shown:
+        table.add_row(*map(Text, build_row(queue)), style=_choose_style(queue))
     parts += [Text(), table]
-    if hidden := len(overview.queues) - len(overview.lines):
+    if hidden := len(overview.queues) - len(overview.shown):
         parts.append(Text(f"and {hidden} more", style="dim"))
     return Group(*parts)
 
@@ -87,17 +86,14 @@ def _show_wait(seconds: float | None) -> str:
     return "-" if seconds == 0 else f"{seconds:.1f}s" if seconds < 100 else f"{seconds / 60:.0f}m"
 
 
-def _describe_reason(line: QueueLine) -> str:
-    if line.scaling is None:
-        return "the decision cannot be read"
-    if line.decision is None:
-        return "nothing decided yet"
-    reason = str(line.decision["reason"])
-    return reason if line.decision["acting"] else f"[reported only] {reason}"
+def _describe_reason(queue: Queue) -> str:
+    if queue.decision is None:
+        return "no decision is known"
+    reason = str(queue.decision["reason"])
+    return reason if queue.decision["acting"] else f"[reported only] {reason}"
 
 
-def _choose_style(line: QueueLine) -> str:
-    queue = line.queue
+def _choose_style(queue: Queue) -> str:
     if queue.ready is None or queue.workers is None:
         return "yellow"
     return "" if queue.ready or queue.unacknowledged or queue.workers else "dim"
