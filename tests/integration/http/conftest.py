@@ -9,7 +9,12 @@ from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
 from taskfleet_core.taskqueue import load_task_queues
 
 # Short times: slow clients and waits are among what is tested.
-SECONDS = {"header_timeout_seconds": "1", "body_timeout_seconds": "1", "max_wait_seconds": "0.2"}
+SECONDS = {
+    "header_timeout_seconds": "1",
+    "body_timeout_seconds": "1",
+    "max_wait_seconds": "0.2",
+    "callback_secrets": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+}
 LIMIT = {"TASK_TIMEOUT": "0.2"}
 
 

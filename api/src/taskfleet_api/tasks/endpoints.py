@@ -233,7 +233,12 @@ async def submit_batch(
     atomic: Annotated[bool, Query(description="Accept all items or none.")] = False,
     callback_url: Annotated[
         str | None,
-        Query(min_length=1, max_length=MAX_URL_LENGTH, description="`callback_url` of the items that name none."),
+        Query(
+            min_length=1,
+            max_length=MAX_URL_LENGTH,
+            description="`callback_url` of the items that name none.",
+            json_schema_extra={"format": "uri"},
+        ),
     ] = None,
 ) -> Response:
     """Accept up to 10,000 tasks in one transaction; the answer says for each item what became of it."""

@@ -68,7 +68,7 @@ Priority = Annotated[int, Field(ge=0, le=9), BeforeValidator(_to_integer)]
 Attempts = Annotated[int, Field(ge=1, le=MOST_ATTEMPTS), BeforeValidator(_to_integer)]
 Name = Annotated[str, Field(min_length=1, max_length=NAME_MAX, pattern=NO_CONTROL_CHARACTERS)]
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(require_moment), AfterValidator(_to_utc)]
-CallbackUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH)]
+CallbackUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH, json_schema_extra={"format": "uri"})]
 WITHOUT_NUL = r"^[^\x00]*$"
 OBJECT_SCHEMA: dict[str, Any] = {
     "type": "object",
