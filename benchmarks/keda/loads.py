@@ -37,7 +37,7 @@ class Servers:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.broker_url = self._reach("broker", "url", f"{RELEASE}-rabbitmq")
-        self.management_url = self._reach("broker", "managementUrl", f"{RELEASE}-rabbitmq")
+        self.management_url = self._reach("broker", "adminManagementUrl", f"{RELEASE}-rabbitmq")
         self._notes = redis.Redis.from_url(self._reach("valkey", "url", f"{RELEASE}-valkey"), decode_responses=True)
         self._celery = Celery("bench", broker=self.broker_url, set_as_current=False)
         self._celery.conf.broker_connection_timeout = 10

@@ -171,7 +171,7 @@ def build_deployment(queue: str, shape: Shape) -> Json:
         {"name": "HOME", "value": "/tmp"},
         _from_secret("CELERY_BROKER_URL", "broker", "url"),
         _from_secret("CELERY_RESULT_BACKEND", "valkey", "url"),
-        _from_secret("MANAGEMENT_URL", "broker", "managementUrl"),
+        _from_secret("MANAGEMENT_URL", "broker", "adminManagementUrl"),
     ]
     container = {
         "name": "worker",

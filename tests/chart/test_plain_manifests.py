@@ -60,7 +60,7 @@ def test_the_job_and_the_chart_make_the_same_secrets(script: ModuleType) -> None
     )
     rendered = Rendered([item for item in yaml.safe_load_all(text) if item])
     # The chart also makes a user for each role.
-    of_roles = re.compile(r"(api|operator|worker)(Url|Password)|definitions\.json|users\.acl")
+    of_roles = re.compile(r"(api|operator|worker)(Url|Password)|adminManagementUrl|definitions\.json|users\.acl")
     by_chart = {
         secret["metadata"]["name"]: {
             key: value for key, value in secret["stringData"].items() if not of_roles.fullmatch(key)

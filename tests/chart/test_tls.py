@@ -44,7 +44,7 @@ def test_every_url_and_probe_is_encrypted(values: dict[str, Any]) -> None:
         for key, value in secret["stringData"].items()
         if key.lower().endswith("url") and key != "metricsUrl"
     }
-    assert len(urls) == 10
+    assert len(urls) == 11
     for name, url in urls.items():
         assert url.startswith(("amqps://", "rediss://", "https://", "postgresql://")), name
         assert not url.startswith("postgresql") or url.endswith("?sslmode=verify-full")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskfleet_core.addresses import parse_amqp_url, redact_url
+from taskfleet_core.addresses import add_authority, parse_amqp_url, redact_url
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,26 @@ def test_a_password_is_never_printed() -> None:
     (address,) = parse_amqp_url("amqp://u:secret@h")
     assert "secret" not in repr(address) + str(address) + address.label
     assert redact_url("redis://u:secret@h:1/0") == "redis://h:1"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("amqps://h//", "amqps://h//?cacertfile=%2Fca"),
+        (
+            "amqps://a//;amqps://b//?heartbeat=5",
+            "amqps://a//?cacertfile=%2Fca;amqps://b//?heartbeat=5&cacertfile=%2Fca",
+        ),
+        ("rediss://h/0", "rediss://h/0?ssl_ca_certs=%2Fca"),
+        ("redis://h/0", "redis://h/0"),
+        (
+            "postgresql+asyncpg://h/db?sslmode=verify-full",
+            "postgresql+asyncpg://h/db?sslmode=verify-full&sslrootcert=%2Fca",
+        ),
+        ("amqps://h//?cacertfile=/own", "amqps://h//?cacertfile=/own"),
+        ("sqlite:///records", "sqlite:///records"),
+    ],
+)
+def test_an_authority_is_added_where_a_url_can_have_one_and_has_none(url: str, expected: str) -> None:
+    assert add_authority(url, "/ca") == expected
+    assert add_authority(url, None) == url
