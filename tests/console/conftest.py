@@ -48,7 +48,6 @@ class Fleet:
         self.stack = stack
         for name in ("mail", "reports", "archive"):
             stack.add_queue(name, QueueOptions(concurrency=2, delivery_limit=1))
-        self.decide("mail", 1, "1 running task, 2 slots a worker")
         stack.start_worker("mail")
         self.api = TaskApi(stack.client())
         self.guarded_url = stack.url_of(stack.add_api(auth_mode="apiKey", admin_key=ADMIN_KEY))

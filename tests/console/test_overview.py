@@ -5,6 +5,7 @@ from tests.console.conftest import Fleet, OpenPage
 
 
 def test_it_shows_each_queue_with_its_figures_and_why_it_has_its_workers(fleet: Fleet, open_page: OpenPage) -> None:
+    fleet.decide("mail", 1, "1 running task, 2 slots a worker")
     before = fleet.api.request("GET", "/queues/reports").json()["ready"]
     for _ in range(3):
         fleet.api.submit("reports", "jobs.noop")
@@ -16,7 +17,6 @@ def test_it_shows_each_queue_with_its_figures_and_why_it_has_its_workers(fleet: 
     expect(mail.locator(".c-reason")).to_have_text("1 running task, 2 slots a worker")
     fleet.decide("mail", 3, "3 replicas: many mails")
     expect(mail.locator(".c-workers")).to_have_text("1 / 3")
-    fleet.decide("mail", 1, "1 running task, 2 slots a worker")
 
 
 def test_filter_and_order_stand_in_the_address(fleet: Fleet, open_page: OpenPage) -> None:

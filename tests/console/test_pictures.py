@@ -49,7 +49,7 @@ def test_pictures_of_the_docs(fleet: Fleet, open_page: OpenPage, tmp_path: Path)
     fleet.decide("reports", 2, reason, wait_seconds=18.0, backlog_slots=3.4, arrivals_per_second=2.1, load_slots=2.5)
     reason = "1 replica: 1.6 slots busy, 2 slots a worker"
     fleet.decide("mail", 1, reason, load_slots=1.6, safety_slots=0.4, arrivals_per_second=1.3, wait_seconds=0.4)
-    task = fleet.api.submit("mail", "jobs.progress", 40, kwargs={"pause_seconds": 4.0 if WRITES else 0.1})
+    task = fleet.api.submit("mail", "jobs.progress", 40, kwargs={"pause_seconds": 1.4 if WRITES else 0.1})
     overview = open_page(viewport={"width": 1280, "height": 520})
     queue = open_page("queues/mail", viewport=VIEW)
     listed = open_page("tasks", viewport=VIEW, color_scheme="dark")

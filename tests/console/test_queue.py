@@ -5,6 +5,7 @@ from tests.console.conftest import Fleet, OpenPage
 
 
 def test_it_shows_its_workers_with_busy_slots_and_the_steps_of_the_decision(fleet: Fleet, open_page: OpenPage) -> None:
+    fleet.decide("mail", 1, "1 running task, 2 slots a worker")
     task = fleet.api.submit("mail", "jobs.sleep", 90)
     page = open_page("queues/mail")
     workers = page.get_by_role("region", name="Workers", exact=True)

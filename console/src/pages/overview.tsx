@@ -24,30 +24,30 @@ export function running(queue: QueueModel): number | null {
 
 const COLUMNS: readonly Column<QueueModel>[] = [
   {
-    id: "name", title: "Queue", width: "17%", sortable: true,
+    id: "name", title: "Queue", width: "16%", sortable: true,
     draw: (queue) => (
       <span class="cut" title={queue.name}><a href={href(["queues", queue.name])}>{queue.name}</a></span>
     ),
   },
-  { id: "namespace", title: "Namespace", width: "104px", sortable: true, from: "m", draw: (queue) => <span class="cut dim">{queue.namespace ?? UNKNOWN}</span> },
-  { id: "waiting", title: "Waiting", width: "76px", numeric: true, sortable: true, draw: (queue) => <Strong value={queue.ready} /> },
-  { id: "running", title: "Running", width: "76px", numeric: true, sortable: true, from: "s", draw: (queue) => count(running(queue)) },
+  { id: "namespace", title: "Namespace", width: "112px", sortable: true, from: "m", draw: (queue) => <span class="cut dim">{queue.namespace ?? UNKNOWN}</span> },
+  { id: "waiting", title: "Waiting", width: "84px", numeric: true, sortable: true, draw: (queue) => <Strong value={queue.ready} /> },
+  { id: "running", title: "Running", width: "84px", numeric: true, sortable: true, from: "s", draw: (queue) => count(running(queue)) },
   {
     id: "wait", title: "Wait", width: "84px", numeric: true, sortable: true, from: "s",
     hint: "Expected for the last task in the queue", draw: (queue) => duration(expectedWait(queue)),
   },
   { id: "in", title: "In /s", width: "62px", numeric: true, sortable: true, from: "m", draw: (queue) => rate(queue.arrivals_per_second) },
-  { id: "out", title: "Done /s", width: "72px", numeric: true, sortable: true, from: "s", draw: (queue) => rate(queue.completions_per_second) },
+  { id: "out", title: "Done /s", width: "80px", numeric: true, sortable: true, from: "s", draw: (queue) => rate(queue.completions_per_second) },
   {
-    id: "spark", title: "Throughput", width: "112px", from: "m", hint: "Done a second, since this page was opened",
+    id: "spark", title: "Throughput", width: "104px", from: "m", hint: "Done a second, since this page was opened",
     draw: (queue) => <Sparkline values={history(queue.name).map((point) => point.completions)} />,
   },
   {
-    id: "workers", title: "Workers", width: "84px", numeric: true, sortable: true, hint: "Ready of wanted",
+    id: "workers", title: "Workers", width: "92px", numeric: true, sortable: true, hint: "Ready of wanted",
     draw: (queue) => <Workers queue={queue} />,
   },
   {
-    id: "dead", title: "Dead", width: "60px", numeric: true, sortable: true,
+    id: "dead", title: "Dead", width: "64px", numeric: true, sortable: true,
     draw: (queue) => {
       const dead = queue.records?.["dead"] ?? (queue.records ? 0 : null);
       return dead ? <a class="bad" href={href(["tasks"], { queue: queue.name, state: "dead" })}>{count(dead)}</a> : count(dead);
