@@ -38,7 +38,7 @@ GROUPS = (
 # A busy neighbour would break what these promise, or the other way round.
 ALONE = re.compile(r"tests/(faults|cluster)/")
 # They run etcd, kube-apiserver or helm, which are built once.
-KUBERNETES = re.compile(r"tests/(controlplane|chart|dashboards)/")
+KUBERNETES = re.compile(r"tests/(controlplane|chart|dashboards)/|security/test_manifests")
 STACKS = ("fleet", "browser", "stack", "site", "other_site", "served", "control_plane")
 SERVERS = (*STACKS, "rabbitmq43", "rabbitmq310", "valkey", "postgresql", "mariadb")
 _running: dict[str, tuple[pytest.FixtureDef[Any], Any]] = {}
