@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import redis
 from tests.support.certificates import Authority
 from tests.support.hardened import HardenedStack
+from tests.support.processes import start_process
 from tests.support.task_api import TaskApi
 from tests.support.waiting import eventually_sync
 
@@ -148,3 +151,44 @@ def test_a_worker_says_that_it_refuses_another_authority(hardened: HardenedStack
     assert log is not None
     eventually_sync(lambda: "certificate verify failed" in log.read_text(), 60, interval_seconds=0.2)
     hardened.stop_workers(queue, kill=True)
+
+
+FORWARD = """
+import asyncio, sys
+port = int(sys.argv[1])
+async def pipe(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+async def serve(reader, writer):
+    there = await asyncio.open_connection("127.0.0.1", port)
+    await asyncio.gather(pipe(reader, there[1]), pipe(there[0], writer))
+async def main():
+    async with await asyncio.start_server(serve, "127.0.0.2", port) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def test_a_certificate_of_another_host_is_refused(hardened: HardenedStack) -> None:
+    """127.0.0.2 leads to the same broker, whose certificate does not name it."""
+    port = hardened.broker.tls_port
+    forward = start_process([sys.executable, "-c", FORWARD, str(port)], ready=lambda: listens("127.0.0.2", port))
+    try:
+        url = hardened.broker.url_of("worker").replace("127.0.0.1", "127.0.0.2")
+        (address,) = parse_amqp_url(add_authority(url, str(hardened.authority.ca_file)))
+        with pytest.raises(BrokerUnavailableError, match="not valid for"):
+            asyncio.run(connect_amqp(AmqpSession, address, 10))
+        names = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+        worker = hardened.start_worker("jobs", env=dict.fromkeys(names, url), wait=False)
+        eventually_sync(lambda: "not valid for" in worker.process.output(20_000), 60, interval_seconds=0.2)
+        worker.process.kill()
+        hardened.workers.remove(worker)
+    finally:
+        forward.kill()
+
+
+def listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
