@@ -14,6 +14,7 @@ from tests.support.hardened import HardenedStack
 from taskfleet_core import wire
 from taskfleet_core.addresses import parse_amqp_url
 from taskfleet_core.amqp import AmqpSession, ChannelClosedError, connect_amqp
+from taskfleet_operator.store import Store
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
 
@@ -110,3 +111,33 @@ def test_the_management_api_refuses(hardened: HardenedStack, role: str, method: 
 def test_the_store_refuses(hardened: HardenedStack, role: str, words: tuple[str, ...]) -> None:
     with contextlib.closing(hardened.valkey.connect(role)) as client, pytest.raises(redis.exceptions.NoPermissionError):
         client.execute_command(*words)
+
+
+def test_the_operators_user_may_do_all_that_the_operator_does(hardened: HardenedStack) -> None:
+    woken: asyncio.Queue[str] = asyncio.Queue()
+
+    async def wake() -> None:
+        with contextlib.closing(hardened.valkey.connect("api")) as api:
+            while woken.empty():
+                api.publish(wire.WAKE_CHANNEL, "jobs")
+                await asyncio.sleep(0.1)
+
+    async def use(store: Store) -> None:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            listening = group.create_task(store.listen(woken.put_nowait))
+            await store.fence(["pod"])
+            await store.unfence(["pod"])
+            await store.register([{"queueName": "made"}], gone=["made"])  # type: ignore[typeddict-item]
+            await store.write_decisions({"jobs": {}})  # type: ignore[typeddict-item]
+            assert "jobs" in (await store.fetch_heartbeats() or {})
+            await wake()
+            listening.cancel()
+        await store.close()
+
+    asyncio.run(use(Store(hardened.valkey.url_of("operator", hardened.authority))))
+    assert woken.get_nowait() == "jobs"
+
+
+@pytest.mark.parametrize("role", ["api", "operator"])
+def test_depth_may_be_read(hardened: HardenedStack, role: str) -> None:
+    asyncio.run(call(hardened, role, commands.Queue.Declare(queue="jobs", passive=True)))
