@@ -50,3 +50,8 @@ async def test_unknown_workers_and_decisions_are_null_and_not_empty(running: Run
 async def test_a_stream_of_several_tasks_is_bounded(running: RunningApp, ids: list[str]) -> None:
     answer = await running.client.get("/api/v1/tasks:events", params={"id": ids})
     assert answer.status_code == 422
+
+
+async def test_a_stream_of_tasks_that_do_not_exist_is_refused(running: RunningApp) -> None:
+    answer = await running.client.get("/api/v1/tasks:events", params={"id": str(UUID(int=1))})
+    assert answer.status_code == 404

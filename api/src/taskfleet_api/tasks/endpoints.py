@@ -418,15 +418,19 @@ async def stream_task_events(
             "description": "Events `state` and `progress` of all of them, beginning with their present states.",
             "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
-        **problem_responses(422),
+        **problem_responses(404, 422),
     },
 )
 async def stream_events_of_tasks(
     services: ServicesOf,
-    id: Annotated[list[UUID], Query(min_length=1, max_length=100, description="The tasks; unknown ones are ignored.")],
+    id: Annotated[
+        list[UUID], Query(min_length=1, max_length=100, description="The tasks; unknown ones among them are ignored.")
+    ],
 ) -> StreamingResponse:
     """Server-sent events of up to 100 tasks in one stream, also of attempts that begin later."""
+    ids = list(dict.fromkeys(id))
+    await services.tasks.check_any(ids)  # a problem can only be told before the stream begins
     services.streams.check_room()
-    text = stream_changes(services.tasks, services.streams, list(dict.fromkeys(id)))
+    text = stream_changes(services.tasks, services.streams, ids)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(text, media_type="text/event-stream", headers=headers)

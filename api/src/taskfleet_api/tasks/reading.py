@@ -92,6 +92,11 @@ class Tasks:
                     continue
                 yield changed
 
+    async def check_any(self, ids: Sequence[UUID]) -> None:
+        """Raise NotFoundError when none of the tasks exists for the caller."""
+        if not await self._fetch_visible(ids):
+            raise NotFoundError("There is none of these tasks.")
+
     async def _fetch_visible(self, ids: Sequence[UUID]) -> dict[UUID, TaskRecord]:
         found = await self._records.get_many(ids)
         await get_caller().prepare(list({record.queue for record in found.values()}))
