@@ -4,65 +4,97 @@ Writes tests/faults/results/local.json after each cell. Exit code 1 when a promi
 """
 
 import argparse
+import itertools
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.figures import describe_machine
-from tests.faults.ground import GroundOptions, open_ground
+from tests.faults.ground import FaultStack, GroundOptions, open_ground
 from tests.faults.matrix import FAULTS, build_random, draw_seed
 from tests.faults.results import Cell, Place, save_cells
 from tests.faults.striking import Fault, Pace, run_cell
 
 COMMAND = "make faults"
 RANDOM_CELLS = 3
+LANES = 2
+MOST_STACKS = 10  # for one lane
 FRESH_SECONDS = 4  # RabbitMQ forgets a quorum queue that is younger when it is killed
 
 
 def main() -> int:
-    """Run what is asked for, one ground after the other."""
+    """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
     parser.add_argument("--only", default="", help="only faults whose name holds this text")
     parser.add_argument("--seed", type=int, help="of the first random schedule; the others count up")
     parser.add_argument("--random", type=int, default=RANDOM_CELLS, help="random schedules (default 3)")
+    parser.add_argument("--lanes", type=int, default=LANES, help=f"stacks beside each other (default {LANES})")
     parser.add_argument("--list", action="store_true", help="only list the faults")
     options = parser.parse_args()
     seed = draw_seed() if options.seed is None else options.seed
     every = [*FAULTS, *(build_random(number) for number in range(1, options.random + 1))]
     chosen = [fault for fault in every if options.only in fault.name]
     _say(f"seed {seed}; {len(chosen)} cells" + "".join(f"\n  {fault.name}" for fault in chosen if options.list))
-    machine, order = describe_machine(), [fault.name for fault in every]
-    broken = [] if options.list else list(_run(chosen, seed, machine, order))
-    for name in broken:
+    runner = Runner(seed, [fault.name for fault in every])
+    if not options.list:
+        runner.run(chosen, options.lanes)
+    for name in runner.broken:
         _say(f"BROKEN: {name}")
-    return 1 if broken else 0
+    return 1 if runner.broken else 0
 
 
-def _run(chosen: list[Fault], seed: int, machine: str, order: list[str]) -> Iterable[str]:
-    """Names of the cells that broke a promise or could not be brought to an end."""
-    for ground in dict.fromkeys(fault.ground for fault in chosen):
-        left = [fault for fault in chosen if fault.ground == ground]
-        while left:
-            yield from _run_ground(ground, left, seed, machine, order)
+class Runner:
+    """Runs cells in lanes beside each other, each with a stack of its own: most of a cell's time is waiting."""
 
+    def __init__(self, seed: int, order: list[str]) -> None:
+        self._seed = seed
+        self._order = order
+        self._machine = describe_machine()
+        self._lock = threading.Lock()
+        self.broken: list[str] = []  # names of cells that broke a promise or could not be brought to an end
 
-def _run_ground(ground: GroundOptions, left: list[Fault], seed: int, machine: str, order: list[str]) -> Iterable[str]:
-    """Run from `left` until it is empty or a cell leaves the stack unusable."""
-    with open_ground(ground) as stack:
-        time.sleep(FRESH_SECONDS)
-        while left:
-            fault = left.pop(0)
-            number = int(fault.name.rsplit(" ", 1)[1]) if fault.is_random else 1
+    def run(self, chosen: list[Fault], lanes: int) -> None:
+        """All of them; those on an ordinary stack in several lanes."""
+        with ThreadPoolExecutor(lanes) as pool:
+            for ground in dict.fromkeys(fault.ground for fault in chosen):
+                left = deque(fault for fault in chosen if fault.ground == ground)
+                for _ in range(lanes if len(left) > lanes else 1):
+                    pool.submit(self._run_lane, ground, left)
+
+    def _run_lane(self, ground: GroundOptions, left: deque[Fault]) -> None:
+        """Until nothing is left; a cell that leaves its stack unusable costs the lane a new one."""
+        stacks = itertools.count(1)
+        while left and next(stacks) <= MOST_STACKS:
             try:
-                cell, account = run_cell(stack, fault, Pace(), seed + number - 1)
+                with open_ground(ground) as stack:
+                    time.sleep(FRESH_SECONDS)
+                    while self._run_next(stack, left):
+                        pass
             except Exception as error:
-                _say(f"{fault.name}: could not be brought to an end: {error!r}")
-                yield fault.name
-                return
-            _say(f"{fault.name}: {account}\n  {_describe(cell)}")
-            save_cells(Place.LOCAL, [cell], command=COMMAND, machine=machine, order=order)
-            if not cell.holds:
-                yield fault.name
+                _say(f"a stack could not be made or was lost: {error!r}")
+                self.broken.append("a stack")
+
+    def _run_next(self, stack: FaultStack, left: deque[Fault]) -> bool:
+        """Whether the stack is good for another cell."""
+        try:
+            fault = left.popleft()
+        except IndexError:
+            return False
+        number = int(fault.name.rsplit(" ", 1)[1]) if fault.is_random else 1
+        try:
+            cell, account = run_cell(stack, fault, Pace(), self._seed + number - 1)
+        except Exception as error:
+            _say(f"{fault.name}: could not be brought to an end: {error!r}")
+            self.broken.append(fault.name)
+            return False
+        _say(f"{fault.name}: {account}\n  {_describe(cell)}")
+        with self._lock:
+            save_cells(Place.LOCAL, [cell], command=COMMAND, machine=self._machine, order=self._order)
+        if not cell.holds:
+            self.broken.append(fault.name)
+        return True
 
 
 def _describe(cell: Cell) -> str:

@@ -64,9 +64,9 @@ def alarm_memory(field: Field) -> None:
 def alarm_disk(field: Field) -> None:
     """RabbitMQ accepts nothing from publishers while it takes its disk for too full."""
     broker = field.stack.broker
-    broker.control("set_disk_free_limit", "100TB")
+    broker.control("set_disk_free_limit", "100000000000000")
     field.last(field.pace.network_seconds)
-    broker.control("set_disk_free_limit", "50MB")
+    broker.control("set_disk_free_limit", "50000000")
     field.lift()
 
 

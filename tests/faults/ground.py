@@ -216,7 +216,7 @@ class FaultStack(Stack):
 
     def limit_memory(self, worker: Worker, mebibytes: int) -> None:
         """The kernel kills a process of this worker when all of them together take more. Needs cgroup v1 and root."""
-        group = Path(f"/sys/fs/cgroup/memory/taskfleet-{os.getpid()}-{worker.host}")
+        group = Path(f"/sys/fs/cgroup/memory/{self.directory.name}-{worker.host}")
         group.mkdir()
         self._groups.append(group)
         (group / "memory.limit_in_bytes").write_text(str(mebibytes * 2**20))

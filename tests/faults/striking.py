@@ -25,9 +25,9 @@ ORDINARY = GroundOptions()
 class Pace:
     """How much is submitted around a fault, and how long what lasts does last."""
 
-    before: int = 150  # accepted before the fault
-    after: int = 100  # accepted after it
-    per_second: float = 40.0
+    before: int = 100  # accepted before the fault
+    after: int = 60  # accepted after it
+    per_second: float = 25.0
     network_seconds: float = 30.0
     outage_seconds: float = 3.0  # from a kill to the restart of what was killed
     settle_seconds: float = 120.0
