@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,7 @@ class FaultStack(Stack):
         self.nodes: list[RabbitMQ] = []
         self._names: ManagedProcess | None = None  # of Erlang nodes
         self._clocks: dict[str, Path] = {}
+        self._sleeping = self.directory / "sleeping.so"
         self._groups: list[Path] = []
         if not options.appendonly:
             self.valkey = Valkey(appendonly=False)
@@ -172,7 +174,17 @@ class FaultStack(Stack):
     def give_clock(self, part: str) -> None:
         """From its next start on the part has a clock of its own, which is right at first."""
         self._clocks[part] = self.directory / f"clock-of-{part}"
-        self._clocks[part].parent.chmod(0o755)  # the database runs as another user
+        self.directory.chmod(0o755)  # the database runs as another user
+        if not self._sleeping.exists():
+            command = [
+                "gcc",
+                "-shared",
+                "-fPIC",
+                "-o",
+                str(self._sleeping),
+                str(Path(__file__).with_name("sleeping.c")),
+            ]
+            subprocess.run(command, check=True, timeout=60)
         self.step_clock(part, 0)
 
     def step_clock(self, part: str, seconds: int) -> None:
@@ -192,7 +204,7 @@ class FaultStack(Stack):
         if part not in self._clocks:
             return {}
         return {
-            "LD_PRELOAD": str(FAKETIME),
+            "LD_PRELOAD": f"{self._sleeping}:{FAKETIME}",
             "FAKETIME_TIMESTAMP_FILE": str(self._clocks[part]),
             "FAKETIME_NO_CACHE": "1",  # a step counts at once
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -70,8 +70,12 @@ FIXED = [
         "PostgreSQL killed",
     )
 ]
-# Faults that may follow one another at once on one stack.
-POOL = [fault for fault in FAULTS if fault.ground == GroundOptions() and fault.part != "Clock"]
+# Faults that may follow one another at once on one stack, and need nothing but the servers.
+POOL = [
+    fault
+    for fault in FAULTS
+    if fault.ground == GroundOptions() and fault.part != "Clock" and fault.strike is not kill.starve_worker
+]
 SHORT_SECONDS = (1.0, 6.0)
 
 

@@ -15,6 +15,7 @@ from taskfleet_api.records.texts import encode_json
 from taskfleet_core.states import TaskState, position
 
 TASK_ID = new_id()
+LATER = NOW + timedelta(days=1)  # when events are applied
 POLICY = RetryPolicy(max_attempts=3, backoff_seconds=2.0, jitter=True)
 
 
@@ -58,7 +59,7 @@ def apply(events: list[Any], batches: int = 1) -> list[Attempt]:
     size = -(-len(events) // batches)
     for start in range(0, len(events), size):
         seen = [item for event in events[start : start + size] if (item := parse_event(event))]
-        known = _store(known, merge(known, seen))
+        known = _store(known, merge(known, seen, LATER))
     return [known.archived[number] for number in sorted(known.archived)] + [known.current]
 
 
@@ -92,7 +93,7 @@ def test_a_record_never_moves_backwards(life: list[Any], chance: random.Random) 
     for event in life:
         seen = parse_event(event)
         assert seen is not None
-        known = _store(known, merge(known, [seen]))
+        known = _store(known, merge(known, [seen], LATER))
         assert known.current.position >= highest
         highest = known.current.position
 
@@ -110,6 +111,12 @@ def test_a_failure_before_the_last_attempt_starts_the_next_after_the_back_off() 
     assert second.due_at == NOW + timedelta(seconds=1) + build_retry_delay(POLICY, TASK_ID, 1)
 
 
+def test_a_worker_whose_clock_is_ahead_delays_no_retry() -> None:
+    seen = parse_event(build_event(TASK_ID, "retrying", 3600.0, ends_attempt=True))
+    assert seen is not None
+    assert merge(build_known(), [seen], NOW).current.due_at == NOW + build_retry_delay(POLICY, TASK_ID, 1)
+
+
 def test_the_last_attempt_fails_even_if_a_worker_asks_for_another() -> None:
     (*_, last) = apply([build_event(TASK_ID, "retrying", ends_attempt=True, attempt=3)])
     assert (last.attempt, last.state, last.due_at) == (3, "failed", None)
@@ -119,7 +126,7 @@ def test_a_task_that_shall_be_cancelled_is_not_tried_again() -> None:
     known = replace(build_known(), cancel_requested=True)
     seen = parse_event(build_event(TASK_ID, "retrying", ends_attempt=True))
     assert seen is not None
-    assert merge(known, [seen]).current.state == "cancelled"
+    assert merge(known, [seen], LATER).current.state == "cancelled"
 
 
 @given(st.integers(1, 10**6), st.booleans())

@@ -153,7 +153,7 @@ def build_retry_delay(policy: RetryPolicy | None, task_id: UUID, attempt: int) -
     return timedelta(seconds=seconds)
 
 
-def merge(known: Known, observations: Iterable[Observation]) -> Merged:
+def merge(known: Known, observations: Iterable[Observation], now: datetime) -> Merged:
     """Apply the observations of one task."""
     attempts = {**known.archived, known.current.attempt: known.current}
     newest = known.current.attempt
@@ -169,7 +169,7 @@ def merge(known: Known, observations: Iterable[Observation]) -> Merged:
         if moved and seen.ends_attempt and state is TaskState.RETRYING and seen.attempt == newest:
             newest = seen.attempt + 1
             retry_scheduled = True
-            attempts[newest] = _build_retry(known, seen)
+            attempts[newest] = _build_retry(known, seen, now)
         if known.origin == "celery":
             created_at = min(created_at, seen.at)
             if known.needs_args and seen.args is not None:
@@ -202,14 +202,14 @@ def _build_attempt(attempt: int) -> Attempt:
     return Attempt(attempt=attempt, position=attempt * ATTEMPT_SPAN - 1, state=TaskState.PENDING)
 
 
-def _build_retry(known: Known, seen: Observation) -> Attempt:
-    """The platform's next attempt, which the sweeper publishes when it is due."""
+def _build_retry(known: Known, seen: Observation, now: datetime) -> Attempt:
+    """The platform's next attempt, which the sweeper publishes when it is due. The worker's clock may be ahead."""
     attempt = seen.attempt + 1
     return Attempt(
         attempt=attempt,
         position=position(attempt, 0, TaskState.SCHEDULED),
         state=TaskState.RETRYING,
-        due_at=seen.at + build_retry_delay(known.retry, known.id, seen.attempt),
+        due_at=min(seen.at, now) + build_retry_delay(known.retry, known.id, seen.attempt),
         moved=True,
         progressed=True,
         changed=True,

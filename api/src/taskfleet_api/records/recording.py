@@ -154,7 +154,7 @@ async def apply_events(database: Database, events: Sequence[Mapping[str, Any]], 
         return ApplyResult(malformed=malformed)
     async with database.begin() as connection:
         known, created = await _fetch_known(connection, database, seen, now)
-        merged = [merge(item, seen[item.id]) for item in known]
+        merged = [merge(item, seen[item.id], now) for item in known]
         await _write(connection, database, merged, known, now)
         await _mark_callbacks(connection, merged, known, now)
     changed = tuple(item.id for item in merged if item.changed or item.earlier)
