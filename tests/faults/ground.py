@@ -80,6 +80,7 @@ class Links:
             asyncio.run_coroutine_threadsafe(leave(), self._loop).result(SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(SECONDS)
+        self._loop.close()
 
 
 def _mend(proxy: Proxy) -> None:
@@ -206,7 +207,7 @@ class FaultStack(Stack):
         return {
             "LD_PRELOAD": f"{self._sleeping}:{FAKETIME}",
             "FAKETIME_TIMESTAMP_FILE": str(self._clocks[part]),
-            "FAKETIME_NO_CACHE": "1",  # a step counts at once
+            "FAKETIME_CACHE_DURATION": "1",  # seconds: a file read at each look at the clock would slow a worker down
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
