@@ -10,6 +10,7 @@ from celery import bootsteps
 
 from . import reporting
 from .catalog import build_catalog
+from .clock import StepWatch
 from .connecting import install_reconnecting
 from .control import Control
 from .draining import Drain
@@ -82,6 +83,8 @@ class ConsumerStep(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
+        self._consumer = consumer
+        self._step_watch = StepWatch()
         install_reconnecting(consumer)
 
     def start(self, consumer: Any) -> None:
@@ -106,6 +109,7 @@ class ConsumerStep(bootsteps.StartStopStep):
         parts.tick = hub.timer.call_repeatedly(TICK_SECONDS, self._turn)
 
     def _turn(self) -> None:
+        self._step_watch.look(self._consumer.timer)
         self.parts.loop.run()
         if self.parts.drain is not None:
             self.parts.drain.turn()
