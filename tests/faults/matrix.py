@@ -17,10 +17,6 @@ SMALL_DISK = GroundOptions(small_disk=True)
 LINK_DELAY_SECONDS = 0.1
 SLOW_SECONDS = 0.5
 RANDOM_STEPS = 5
-STEPPED_BACK = (
-    "its tasks are open after two minutes, with their records and messages. After a step back these workers stop "
-    "taking tasks, probably because Celery's own retries wait in them for the hour. Not mended yet."
-)
 AFTER_STEP = (20, 60)  # tasks accepted between two strikes
 
 
@@ -56,8 +52,7 @@ def _build_fixed() -> list[Fault]:
 def _build_step(part: str, hours: int) -> Fault:
     direction = "ahead" if hours > 0 else "back"
     mend = functools.partial(disturb.mend_clock, part=part)
-    note = STEPPED_BACK if (part, hours) == ("worker", -1) else ""
-    return Fault(f"{part}'s clock an hour {direction}", "Clock", disturb.step_clock(part, hours), note=note, mend=mend)
+    return Fault(f"{part}'s clock an hour {direction}", "Clock", disturb.step_clock(part, hours), mend=mend)
 
 
 FAULTS = _build_fixed()
