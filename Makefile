@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster bench-overload bench-soak bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
+.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster bench-overload bench-soak bench-listing bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -69,6 +69,9 @@ generate: bootstrap ## write the generated files again
 
 bench: services ## measure submissions, batches, workers and latency beside their peers
 	$(BIN)/python -m benchmarks
+
+bench-listing: services ## pages of a million tasks in PostgreSQL, by filter
+	$(BIN)/python -m benchmarks.listing --write
 
 bench-scaling: bootstrap ## simulate the scaling rule beside KEDA's and others and write the tables of docs/scaling.md
 	$(BIN)/python -m benchmarks.scaling --write
