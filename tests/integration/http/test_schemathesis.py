@@ -30,6 +30,8 @@ def check(stack: Stack, examples: int, *, steered: bool) -> None:
     """Run schemathesis. The seed is fixed and the examples are bounded; a failure prints how to repeat it."""
     st = Path(sys.executable).with_name("st")
     command = [str(st), "--config-file", str(CONFIG), "run", f"{stack.base_url}/openapi.json", "--checks", "all"]
+    # DELETE cancels a task: its record stays, and reading it answers 200. What is named here overrides the file.
+    command += ["--exclude-checks", "use_after_free"]
     hooks = "schemathesis_hooks" if steered else "schemathesis_formats"
     run = subprocess.run(
         [*command, "--max-examples", str(examples), "--no-color"],
