@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from generated import keep_files
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,16 +148,7 @@ def build_files() -> dict[Path, str]:
 
 def main() -> int:
     """Write the files, or compare them."""
-    files = build_files()
-    stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run make generate\n")
-        return 1 if stale else 0
-    for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(files[path], encoding="utf-8")
-    return 0
+    return keep_files(build_files())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes the console's types of the HTTP API from the API's own OpenAPI document; `--check` only compares."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from generated import keep_files
 
 from taskfleet_api.app import create_app
 from taskfleet_api.settings import Settings
@@ -101,18 +102,8 @@ def express(schema: Mapping[str, Any]) -> str:
 
 def main() -> int:
     """Write the types, or with `--check` fail when they differ."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare, exit 1 on drift")
-    arguments = parser.parse_args()
     document: Any = create_app(Settings()).openapi()
-    wanted = build_types(document["components"]["schemas"])
-    if arguments.check:
-        if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != wanted:
-            sys.stderr.write(f"{TARGET.relative_to(ROOT)} is out of date: run hack/generate_console_types.py\n")
-            return 1
-        return 0
-    TARGET.write_text(wanted, encoding="utf-8")
-    return 0
+    return keep_files({TARGET: build_types(document["components"]["schemas"])})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from generated import keep_files
 
 from taskfleet_core.crd import build_crd, build_policy_crd
 
@@ -31,16 +32,7 @@ def build_files() -> dict[Path, str]:
 
 def main() -> int:
     """Write or check; the exit status says whether all is up to date."""
-    files = build_files()
-    stale = [path for path, wanted in files.items() if not path.exists() or path.read_text(encoding="utf-8") != wanted]
-    if "--check" in sys.argv:
-        for path in stale:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run make generate\n")
-        return 1 if stale else 0
-    for path in stale:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(files[path], encoding="utf-8")
-    return 0
+    return keep_files(build_files())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
+from generated import keep_files
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from reference_commands import build_command_line
@@ -213,18 +214,7 @@ def show_default(field: FieldInfo) -> str:
 
 def main() -> int:
     """Write the pages, or compare them."""
-    check = "--check" in sys.argv[1:]
-    stale = []
-    for name, build in PAGES.items():
-        path, text = FOLDER / name, build()
-        if check and (not path.exists() or path.read_text() != text):
-            stale.append(str(path.relative_to(FOLDER.parents[1])))
-        elif not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    if stale:
-        sys.stderr.write(f"not up to date: {', '.join(stale)}; run `make generate`\n")
-    return 1 if stale else 0
+    return keep_files({FOLDER / name: build() for name, build in PAGES.items()})
 
 
 if __name__ == "__main__":

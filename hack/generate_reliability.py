@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from hack.generated import keep_files  # noqa: E402 - from the root of the repository
 from tests.faults.results import Cell, Place, Results, read_results  # noqa: E402 - from the root of the repository
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -73,14 +74,7 @@ def build_page(page: str) -> str:
 
 def main() -> int:
     """Write the page, or compare it."""
-    present = PAGE.read_text()
-    wanted = build_page(present)
-    if "--check" in sys.argv[1:]:
-        if present != wanted:
-            sys.stderr.write(f"not up to date: {PAGE.relative_to(ROOT)}; run `make generate`\n")
-        return int(present != wanted)
-    PAGE.write_text(wanted)
-    return 0
+    return keep_files({PAGE: build_page(PAGE.read_text())})
 
 
 if __name__ == "__main__":

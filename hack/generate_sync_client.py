@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from generated import keep_files
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "cli/src/taskfleet/async_client.py"
 TARGET = ROOT / "cli/src/taskfleet/client.py"
@@ -41,14 +43,7 @@ def build_source() -> str:
 
 def main() -> int:
     """Write the module, or say whether it is up to date."""
-    text = build_source()
-    if "--check" not in sys.argv[1:]:
-        TARGET.write_text(text)
-        return 0
-    if TARGET.read_text() == text:
-        return 0
-    sys.stderr.write(f"{TARGET.relative_to(ROOT)} differs from its source: run python hack/generate_sync_client.py\n")
-    return 1
+    return keep_files({TARGET: build_source()})
 
 
 if __name__ == "__main__":

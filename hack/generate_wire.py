@@ -4,10 +4,11 @@
 The worker is injected into images that hold nothing of ours, so it cannot import core.
 """
 
-import argparse
 import ast
 import sys
 from pathlib import Path
+
+from generated import keep_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "core" / "src" / "taskfleet_core"
@@ -53,18 +54,8 @@ def build_copy() -> str:
 
 def main() -> int:
     """Write the copy, or with `--check` fail when it differs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare, exit 1 on drift")
-    arguments = parser.parse_args()
     sys.path.insert(0, str(CORE.parent))
-    wanted = build_copy()
-    if arguments.check:
-        if not TARGET.exists() or TARGET.read_text(encoding="utf-8") != wanted:
-            sys.stderr.write(f"{TARGET.relative_to(ROOT)} is out of date: run hack/generate_wire.py\n")
-            return 1
-        return 0
-    TARGET.write_text(wanted, encoding="utf-8")
-    return 0
+    return keep_files({TARGET: build_copy()})
 
 
 if __name__ == "__main__":
