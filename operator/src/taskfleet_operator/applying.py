@@ -11,7 +11,7 @@ from taskfleet_operator.comparing import get_stored_form, is_covered
 from taskfleet_operator.conditions import merge_conditions
 from taskfleet_operator.events import EventSender
 from taskfleet_operator.kube import ForbiddenError, Kube, RefusedError
-from taskfleet_operator.names import DELETION_COST, SCALE_MANAGER, SPEC_HASH, ConditionType, Reason
+from taskfleet_operator.names import CHILD_KINDS_BY_NAME, DELETION_COST, SCALE_MANAGER, SPEC_HASH, ConditionType, Reason
 from taskfleet_operator.observed import EventToSend, Observed, Plan
 from taskfleet_operator.polling import Store
 
@@ -49,9 +49,9 @@ class Applier:
 
     def forget(self, namespace: str, name: str) -> None:
         """Drop what is remembered of children of this name."""
-        for table in (self._stored, self._settled):
-            for place in [place for place in table if place[1:] == (namespace, name)]:
-                del table[place]
+        for kind in CHILD_KINDS_BY_NAME:
+            self._stored.pop((kind, namespace, name), None)
+            self._settled.pop((kind, namespace, name), None)
 
     async def apply(self, observed: Observed, plan: Plan) -> list[Manifest]:
         """Carry the plan out; returns the children as the API server has them now. A conflict means: look again."""
@@ -75,9 +75,8 @@ class Applier:
         return [child for child in written if child is not None]
 
     async def _apply_child(self, observed: Observed, child: Manifest) -> Manifest | None:
-        kind, namespace, name = child["kind"], child["metadata"]["namespace"], child["metadata"]["name"]
+        place = kind, namespace, name = _get_place(child)
         actual = observed.children.get((kind, name))
-        place = (kind, namespace, name)
         if actual is not None and self._was_settled(place, child, actual):
             return None
         digest = build_hash(child)

@@ -7,6 +7,7 @@ from typing import Any
 from taskfleet_core.taskqueue import GROUP
 
 __all__ = [
+    "CHILD_KINDS_BY_NAME",
     "CONTAINER",
     "DELETION_COST",
     "FIELD_MANAGER",
@@ -96,6 +97,10 @@ class Reason(StrEnum):
     APP_REFUSED = "AppRefused"
     SCALED_UP = "ScaledUp"
     SCALED_DOWN = "ScaledDown"
+
+
+CHILD_KINDS_BY_NAME = ("ServiceAccount", "Secret", "Deployment", "PodDisruptionBudget")
+"""Those of which a TaskQueue has one at most, under the name that `get_child_name` tells."""
 
 
 def get_child_name(queue_name: str) -> str:

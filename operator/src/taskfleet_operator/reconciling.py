@@ -27,7 +27,7 @@ from taskfleet_operator.events import EventSender
 from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.indexing import Entry, QueueIndex, get_key
 from taskfleet_operator.kube import Kube
-from taskfleet_operator.names import ConditionType, Reason, get_child_name
+from taskfleet_operator.names import CHILD_KINDS_BY_NAME, ConditionType, Reason, get_child_name
 from taskfleet_operator.observed import Credentials, EventToSend, Observed, PodFacts
 from taskfleet_operator.observing import build_pod_facts, explain_invalid, explain_problem
 from taskfleet_operator.planning import Children, build_children, build_plan, is_acting
@@ -308,9 +308,9 @@ class Reconciler:
         return tuple(beat for beat in beats if beat.get("pod_uid") in uids)
 
     def _get_children(self, queue: TaskQueue) -> dict[tuple[str, str], Manifest]:
-        name = f"{queue.name}-worker"
+        name = get_child_name(queue.name)
         found = {}
-        for kind in ("ServiceAccount", "Secret", "Deployment", "PodDisruptionBudget"):
+        for kind in CHILD_KINDS_BY_NAME:
             child = self.watchers[kind].get(queue.metadata.namespace, name)
             if child is not None:
                 found[(kind, name)] = child
