@@ -9,7 +9,7 @@ from generated import keep_files
 from taskfleet_core.crd import build_crd, build_policy_crd
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = (("taskqueue.py", build_crd), ("policy.py", build_policy_crd))
+TARGETS = (("taskqueue", build_crd), ("policy.py", build_policy_crd))
 HEADER = "# Generated from core/src/taskfleet_core/{source} by `make generate`. Do not edit.\n"
 
 
