@@ -26,6 +26,7 @@ from taskfleet_api.references import REFERENCES, mount_references, run_reference
 from taskfleet_api.schedules import endpoints as schedule_endpoints
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks import endpoints as task_endpoints
+from taskfleet_api.tasks import event_endpoints, submission_endpoints
 from taskfleet_api.tasks.admission import BacklogGate
 from taskfleet_api.tasks.hot import HotSubmissions
 from taskfleet_api.tasks.service import Services
@@ -106,7 +107,17 @@ def create_app(settings: Settings) -> Api:
     """The app; nothing is opened before its lifespan begins."""
     app = Api(settings)
     mount_references(app, settings.references)
-    modules = (task_endpoints, queue_endpoints, schedule_endpoints, key_endpoints, health, metrics, documentation)
+    modules = (
+        submission_endpoints,
+        task_endpoints,
+        event_endpoints,
+        queue_endpoints,
+        schedule_endpoints,
+        key_endpoints,
+        health,
+        metrics,
+        documentation,
+    )
     routers = [module.router for module in modules]
     if settings.console:
         routers.append(console_endpoints.build_router(settings.root_path))

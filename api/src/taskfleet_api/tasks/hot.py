@@ -19,7 +19,7 @@ from taskfleet_api.bodies import check_content, parse_idempotency_key, parse_wai
 from taskfleet_api.keys.ring import KeyRing
 from taskfleet_api.middleware import SECURITY_HEADERS
 from taskfleet_api.problems import INTERNAL, PROBLEM_MEDIA_TYPE, Problem, build_problem
-from taskfleet_api.tasks.endpoints import answer_submission, count_submission
+from taskfleet_api.tasks.answering import answer_submission, count_submission
 from taskfleet_api.tasks.parsing import parse_fast
 from taskfleet_api.tasks.refusals import count_refusal
 from taskfleet_api.tasks.rendering import render_submitted
