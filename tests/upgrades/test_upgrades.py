@@ -4,9 +4,7 @@
 """
 
 import asyncio
-import tarfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -14,19 +12,17 @@ from tests.support.ledger import Cause
 from tests.support.stack import WORKER_APP_DIRECTORY, QueueOptions, Stack, StackOptions
 from tests.support.task_api import TaskApi
 from tests.upgrades.load import KINDS, QUEUE, UpgradeLoad
+from tests.upgrades.previous import unpack_previous
 
 from taskfleet_api.records import open_records
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """Variables that start the version before."""
-    folder = tmp_path_factory.mktemp("previous")
-    with tarfile.open(HERE / "previous.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
+    folder = unpack_previous(tmp_path_factory.mktemp("previous"))
     paths = [folder / part / "src" for part in ("api", "core", "worker")]
     return {"PYTHONPATH": ":".join(map(str, [*paths, WORKER_APP_DIRECTORY]))}
 
