@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from tests.faults.pod_network import DELAY_SECONDS, Disturbance, NetworkFault, Side, find_lacking
 from tests.support.processes import start_process
+from tests.support.waiting import eventually_sync
 
 pytestmark = pytest.mark.skipif(bool(find_lacking()), reason=f"needs {find_lacking()}")
 
@@ -25,33 +27,40 @@ socketserver.ThreadingTCPServer(("", {PORT}), Echo).serve_forever()
 """
 
 
+@dataclass(frozen=True)
+class Pod:
+    """A network namespace with an echo server at `net`.3, reached from this machine's `net`.1 and `net`.2."""
+
+    net: str
+    namespace: str
+
+
 @pytest.fixture(scope="module")
-def pod() -> Iterator[str]:
-    """A namespace with an echo server, reached from two addresses of this machine: 10.251.x.1 and 10.251.x.2."""
-    name = f"pod-{os.getpid()}"
-    net = f"10.251.{os.getpid() % 250}"
+def pod() -> Iterator[Pod]:
+    """Held by a process and without a name: `ip netns add` would touch a directory that a cluster's node shares."""
+    holder = start_process(["unshare", "--net", "sleep", "infinity"])
+    made = Pod(f"10.251.{os.getpid() % 250}", f"/proc/{holder.pid}/ns/net")
+    eventually_sync(lambda: os.readlink(made.namespace) != os.readlink("/proc/self/ns/net"))
+    inside, link = ["nsenter", f"--net={made.namespace}"], f"v{os.getpid()}"
     commands = [
-        f"ip netns add {name}",
-        f"ip link add v{os.getpid()} type veth peer name eth0 netns {name}",
-        f"ip addr add {net}.1/24 dev v{os.getpid()}",
-        f"ip addr add {net}.2/24 dev v{os.getpid()}",
-        f"ip link set v{os.getpid()} up",
-        f"ip -n {name} addr add {net}.3/24 dev eth0",
-        f"ip -n {name} link set eth0 up",
+        ["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid)],
+        ["ip", "addr", "add", f"{made.net}.1/24", "dev", link],
+        ["ip", "addr", "add", f"{made.net}.2/24", "dev", link],
+        ["ip", "link", "set", link, "up"],
+        [*inside, "ip", "addr", "add", f"{made.net}.3/24", "dev", "eth0"],
+        [*inside, "ip", "link", "set", "eth0", "up"],
     ]
     try:
         for command in commands:
-            subprocess.run(command.split(), check=True, timeout=20)
-        server = start_process(
-            ["ip", "netns", "exec", name, sys.executable, "-c", ECHO], ready=lambda: _listens(f"{net}.3")
-        )
-        yield net
+            subprocess.run(command, check=True, timeout=20)
+        server = start_process([*inside, sys.executable, "-c", ECHO], ready=lambda: _listens(f"{made.net}.3"))
+        yield made
         server.kill()
     finally:
-        subprocess.run(["ip", "netns", "del", name], check=False, timeout=20)
+        holder.kill()
 
 
-def test_only_packets_between_the_two_are_met_and_all_pass_afterwards(pod: str) -> None:
+def test_only_packets_between_the_two_are_met_and_all_pass_afterwards(pod: Pod) -> None:
     for fault in NetworkFault:
         with _connect(pod, 1) as met, _connect(pod, 2) as other:
             assert min(_ask(met) for _ in range(20)) < DELAY_SECONDS  # one of them, however busy the machine is
@@ -77,8 +86,8 @@ def test_only_packets_between_the_two_are_met_and_all_pass_afterwards(pod: str) 
 
 
 @contextlib.contextmanager
-def _strike(pod: str, fault: NetworkFault) -> Iterator[None]:
-    side = Side(f"/run/netns/pod-{os.getpid()}", frozenset({f"{pod}.1"}))
+def _strike(pod: Pod, fault: NetworkFault) -> Iterator[None]:
+    side = Side(pod.namespace, frozenset({f"{pod.net}.1"}))
     disturbance = Disturbance(fault, lambda: [side])
     try:
         disturbance.spread()
@@ -88,8 +97,8 @@ def _strike(pod: str, fault: NetworkFault) -> Iterator[None]:
         disturbance.lift()
 
 
-def _connect(pod: str, number: int) -> socket.socket:
-    return socket.create_connection((f"{pod}.3", PORT), timeout=10, source_address=(f"{pod}.{number}", 0))
+def _connect(pod: Pod, number: int) -> socket.socket:
+    return socket.create_connection((f"{pod.net}.3", PORT), timeout=10, source_address=(f"{pod.net}.{number}", 0))
 
 
 def _ask(connection: socket.socket, seconds: float = 10) -> float:
