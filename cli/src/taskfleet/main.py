@@ -1,6 +1,8 @@
 """The command line: the typer application, and the one place where errors become messages and exit codes."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -37,6 +39,21 @@ app = typer.Typer(
 )
 for module in (submit, tasks, waiting, queues, top, explain, schedules, keys, up, doctor, simulate, completion):
     module.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"taskfleet {version('taskfleet')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _read_options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Nothing but the options that belong to no command."""
 
 
 def run() -> None:

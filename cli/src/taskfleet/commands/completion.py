@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", show_default=False)]) -> int:
-    """Print the script that completes commands and options.
+    """Print the script that completes commands, options and names of queues, tasks and schedules.
 
     bash: source <(taskfleet completion bash), in ~/.bashrc. zsh: the same in ~/.zshrc, after compinit.
     fish: taskfleet completion fish > ~/.config/fish/completions/taskfleet.fish

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOption, open_client
+from taskfleet.completing import complete_queues
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Queue
 from taskfleet.output import console, describe_age, print_json
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(help="The queue.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The queue.", show_default=False, autocompletion=complete_queues)],
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
     api_key: KeyOption = None,

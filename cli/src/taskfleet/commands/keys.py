@@ -8,6 +8,7 @@ import typer
 from taskfleet.client import Client
 from taskfleet.commands.listing import Listing, add_group
 from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOption, open_client
+from taskfleet.completing import complete_queues
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import ApiKey
 from taskfleet.output import console, describe_age, print_json
@@ -36,7 +37,8 @@ def create_key(
     name: Annotated[str, typer.Argument(help="Name of the holder; tasks and audit lines carry it.")],
     scope: Annotated[list[KeyScope] | None, typer.Option(help="What it is good for; repeat for several.")] = None,
     queue: Annotated[
-        list[str] | None, typer.Option(help="A queue, or a beginning such as 'shop-*'; default all.")
+        list[str] | None,
+        typer.Option(help="A queue, or a beginning such as 'shop-*'; default all.", autocompletion=complete_queues),
     ] = None,
     days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; default never.")] = None,
     output: OutputOption = Output.TABLE,

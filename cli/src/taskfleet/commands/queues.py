@@ -6,6 +6,7 @@ import typer
 
 from taskfleet.commands.listing import Listing
 from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOption, open_client
+from taskfleet.completing import complete_queues
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Queue, TaskSignature
 from taskfleet.output import console, print_json
@@ -19,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def queues(
-    name: Annotated[str | None, typer.Argument(help="One queue only.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One queue only.", show_default=False, autocompletion=complete_queues)
+    ] = None,
     tasks: Annotated[bool, typer.Option("--tasks", help="The task names that its workers have announced.")] = False,
     redrive: Annotated[bool, typer.Option("--redrive", help="Start a new attempt of all its dead tasks.")] = False,
     purge: Annotated[bool, typer.Option("--purge", help="Delete its dead tasks.")] = False,

@@ -7,6 +7,7 @@ import typer
 from taskfleet.client import Client
 from taskfleet.commands.listing import Listing, add_group
 from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOption, open_client, parse_arguments
+from taskfleet.completing import complete_queues, complete_schedules, complete_task_names
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Schedule
 from taskfleet.output import console, describe_age, print_json
@@ -36,9 +37,11 @@ LISTING = Listing(["SCHEDULE", "WHEN", "QUEUE", "TASK", "NEXT"], _build_row, emp
 
 
 def set_schedule(
-    schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Name of the schedule.")],
-    queue: Annotated[str, typer.Argument(help="Queue.")],
-    task: Annotated[str, typer.Argument(help="Task name.")],
+    schedule_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Name of the schedule.", autocompletion=complete_schedules)
+    ],
+    queue: Annotated[str, typer.Argument(help="Queue.", autocompletion=complete_queues)],
+    task: Annotated[str, typer.Argument(help="Task name.", autocompletion=complete_task_names)],
     words: Annotated[list[str] | None, typer.Argument(metavar="[ARG|NAME=VALUE]...", help="As in submit.")] = None,
     cron: Annotated[str | None, typer.Option(help="Five fields, such as '0 7 * * 1-5'.")] = None,
     every: Annotated[float | None, typer.Option(metavar="SECONDS", help="An interval instead of --cron.")] = None,
@@ -66,7 +69,9 @@ def set_schedule(
 
 
 def delete_schedule(
-    schedule_id: Annotated[str, typer.Argument(metavar="ID", help="Name of the schedule.")],
+    schedule_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Name of the schedule.", autocompletion=complete_schedules)
+    ],
     url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> int:

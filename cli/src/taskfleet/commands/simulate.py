@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,9 @@ from taskfleet.commands.parameters import Output, OutputOption
 from taskfleet.errors import InvalidInputError
 from taskfleet.exit_codes import ExitCode
 from taskfleet.output import error_console, print_json, print_rows
-from taskfleet_core.taskqueue import TaskQueue, load_task_queues
+
+if TYPE_CHECKING:
+    from taskfleet_core.taskqueue import TaskQueue
 
 __all__ = ["register"]
 
@@ -53,6 +55,7 @@ def simulate(
     from taskfleet.simulating.comparing import compare
     from taskfleet.simulating.plotting import build_plot
     from taskfleet.simulating.reading import read_trace
+    from taskfleet_core.taskqueue import load_task_queues
 
     chosen = _choose(load_task_queues(file), file, queue)
     recorded = read_trace(trace, run_seconds)
@@ -71,7 +74,7 @@ def simulate(
     return ExitCode.OK
 
 
-def _choose(queues: list[TaskQueue], file: Path, name: str | None) -> TaskQueue:
+def _choose(queues: "list[TaskQueue]", file: Path, name: str | None) -> "TaskQueue":
     names = ", ".join(queue.name for queue in queues)
     fitting = [queue for queue in queues if name is None or name in {queue.name, queue.queue_name}]
     if len(fitting) == 1:

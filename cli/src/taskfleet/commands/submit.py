@@ -22,6 +22,7 @@ from taskfleet.commands.parameters import (
     parse_value,
 )
 from taskfleet.commands.waiting import wait_for
+from taskfleet.completing import complete_queues, complete_task_names
 from taskfleet.errors import InvalidInputError, TaskfleetError
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Retry, Submission
@@ -29,8 +30,11 @@ from taskfleet.output import error_console, print_json
 
 __all__ = ["register"]
 
-QueueArgument = Annotated[str | None, typer.Argument(help="Queue.", show_default=False)]
-TaskArgument = Annotated[str | None, typer.Argument(help="Task name, as its workers know it.", show_default=False)]
+QueueArgument = Annotated[str | None, typer.Argument(help="Queue.", show_default=False, autocompletion=complete_queues)]
+TaskArgument = Annotated[
+    str | None,
+    typer.Argument(help="Task name, as its workers know it.", show_default=False, autocompletion=complete_task_names),
+]
 WordsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[ARG|NAME=VALUE]...", help="Arguments: JSON where it is valid, else text."),

@@ -15,6 +15,7 @@ from taskfleet.commands.parameters import (
     parse_pairs,
 )
 from taskfleet.commands.waiting import TaskIds, print_tasks
+from taskfleet.completing import complete_queues, complete_task_names
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Task
 from taskfleet.output import console, describe_age, print_json, state_text
@@ -48,9 +49,11 @@ LISTING = Listing(["ID", "STATE", "QUEUE", "TASK", "AGE", "RUN TIME", "ATTEMPT"]
 
 
 def list_tasks(
-    queue: Annotated[str | None, typer.Option("--queue", "-q", help="Only of this queue.")] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", "-q", help="Only of this queue.", autocompletion=complete_queues)
+    ] = None,
     state: Annotated[list[TaskState] | None, typer.Option("--state", "-s", help="Can be repeated.")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="Task name.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Task name.", autocompletion=complete_task_names)] = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="Only with it; repeat.")
     ] = None,

@@ -11,6 +11,7 @@ from rich.live import Live
 
 from taskfleet.async_client import AsyncClient
 from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOption
+from taskfleet.completing import complete_queues
 from taskfleet.errors import UnavailableError
 from taskfleet.exit_codes import ExitCode
 from taskfleet.output import console, print_json, print_rows
@@ -22,7 +23,10 @@ __all__ = ["register"]
 OTHER_LINES = 6  # of the screen: header, problem, blank, table header, "and n more", cursor
 ANSWER_SECONDS = 10.0
 
-NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="[QUEUE]...", help="Only these; default: all.")]
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[QUEUE]...", help="Only these; default: all.", autocompletion=complete_queues),
+]
 OnceOption = Annotated[bool, typer.Option("--once", help="Print one table and end; so it does without a terminal.")]
 IntervalOption = Annotated[float, typer.Option(min=0.5, metavar="SECONDS", help="Time between two looks.")]
 LimitOption = Annotated[

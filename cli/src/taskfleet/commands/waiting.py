@@ -8,6 +8,7 @@ import typer
 from taskfleet.async_client import AsyncClient
 from taskfleet.client import Client
 from taskfleet.commands.parameters import KeyOption, Output, OutputOption, TimeoutOption, UrlOption
+from taskfleet.completing import complete_task_ids
 from taskfleet.errors import TaskfleetError
 from taskfleet.exit_codes import ExitCode
 from taskfleet.models import Task
@@ -16,7 +17,10 @@ from taskfleet.progress import WaitView
 
 __all__ = ["TaskIds", "print_tasks", "register", "wait_for"]
 
-TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Task ids.", show_default=False)]
+TaskIds = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="Task ids.", show_default=False, autocompletion=complete_task_ids),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +75,7 @@ async def _guard(waiting: Any) -> Task | TaskfleetError:
 
 
 def watch(
-    task_id: Annotated[str, typer.Argument(metavar="ID", help="Task id.")],
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="Task id.", autocompletion=complete_task_ids)],
     timeout: TimeoutOption = None,
     output: OutputOption = Output.TABLE,
     url: UrlOption = None,
