@@ -2,20 +2,23 @@
 
 import json
 import subprocess
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskfleet.errors import UnavailableError
 
-__all__ = ["fetch_json", "run_kubectl"]
+__all__ = ["create_objects", "fetch_json", "run_kubectl"]
 
 ANSWER_SECONDS = 15
 
 
-def run_kubectl(*arguments: str) -> str:
-    """The output of one command. Raises UnavailableError with kubectl's words when it fails."""
+def run_kubectl(*arguments: str, text: str | None = None) -> str:
+    """The output of one command whose input is `text`. Raises UnavailableError with kubectl's words when it fails."""
     command = ["kubectl", f"--request-timeout={ANSWER_SECONDS}s", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * ANSWER_SECONDS, check=False)
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=2 * ANSWER_SECONDS, check=False
+        )
     except FileNotFoundError as error:
         raise UnavailableError("kubectl is not on the PATH") from error
     except subprocess.TimeoutExpired as error:
@@ -29,3 +32,14 @@ def run_kubectl(*arguments: str) -> str:
 def fetch_json(*arguments: str) -> Any:
     """The same, decoded."""
     return json.loads(run_kubectl(*arguments, "-o", "json"))
+
+
+def create_objects(manifests: Iterable[Mapping[str, Any]], *options: str) -> list[Any]:
+    """What the server makes of each, in their order."""
+    text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+    answer = run_kubectl("create", "--validate=false", "-f", "-", "-o", "json", *options, text=text)
+    decoder, found, position = json.JSONDecoder(), [], 0
+    while start := answer.find("{", position) + 1:  # kubectl writes one document after the other
+        document, position = decoder.raw_decode(answer, start - 1)
+        found.append(document)
+    return found

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from taskfleet.commands import doctor as command
 from taskfleet.diagnosis.api import check_api, check_clock, check_queues
-from taskfleet.diagnosis.cluster import check_cluster, fetch_rights
+from taskfleet.diagnosis.cluster import check_cluster
 from taskfleet.diagnosis.finding import Finding, Verdict
+from taskfleet.diagnosis.leading import check_progress, check_worker_packages
 from taskfleet.exit_codes import ExitCode
+from taskfleet.kubectl import create_objects
 from taskfleet.main import execute
 
 UP = {"up": True}
@@ -116,11 +119,39 @@ def test_a_cluster_that_does_not_answer_is_a_problem(make_kubectl: Callable[[str
     assert "The connection was refused" in finding.detail
 
 
-def test_rights_are_read_as_kubectl_prints_them(make_kubectl: Callable[[str], None]) -> None:
-    make_kubectl(
-        "echo 'pods                 []      []         [get list]'\n"
-        "echo 'pods                 []      []         [patch]'\n"
-        "echo 'leases.c.k8s.io      []      [one]      [update]'\n"
-        "echo '                     [/api]  []         [get]'"
-    )
-    assert fetch_rights("taskfleet") == {"pods": {"get", "list", "patch"}}
+def test_documents_that_kubectl_writes_one_after_the_other_are_told_apart(make_kubectl: Callable[[str], None]) -> None:
+    make_kubectl('cat >/dev/null; printf \'{\\n"a": {"b": 1}\\n}\\n{"a": 2}\\n\'')
+    assert create_objects([{}, {}]) == [{"a": {"b": 1}}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("observed", "age_seconds", "told"),
+    [(2, 999, []), (1, 5, []), (1, 999, ["the operator does not follow the newest spec of n/q"])],
+    ids=["followed", "just changed", "not followed"],
+)
+def test_a_spec_that_nobody_takes_up_is_told(observed: int, age_seconds: float, told: list[str]) -> None:
+    written = {"time": "2023-11-14T22:13:20Z"}
+    managed = [written, {"time": "2030-01-01T00:00:00Z", "subresource": "status"}]
+    metadata = {"namespace": "n", "name": "q", "generation": 2, "managedFields": managed}
+    metadata["creationTimestamp"] = "2020-01-01T00:00:00Z"
+    queue = {"metadata": metadata, "status": {"observedGeneration": observed}}
+    found = check_progress([queue], datetime.fromtimestamp(NOW + age_seconds, UTC), "logs")
+    assert [finding.detail for finding in found] == told
+
+
+def test_workers_on_an_older_package_are_told(make_kubectl: Callable[[str], None]) -> None:
+    """The newest is the one that was made last."""
+    names = ("2000-01-01", "taskfleet-worker-1"), ("2001-01-01", "taskfleet-worker-2")
+    maps = [{"metadata": {"name": name, "creationTimestamp": f"{day}T00:00:00Z"}} for day, name in names]
+    deployments = [
+        {
+            "metadata": {"namespace": "n", "name": f"uses-{name[-1]}"},
+            "spec": {"template": {"spec": {"volumes": [{"emptyDir": {}}, {"configMap": {"name": name}}]}}},
+        }
+        for _, name in names
+    ]
+    answers = json.dumps({"items": maps}), json.dumps({"items": deployments})
+    make_kubectl(f"case \"$*\" in *configmaps*) echo '{answers[0]}' ;; *) echo '{answers[1]}' ;; esac")
+    (finding,) = check_worker_packages()
+    assert finding.verdict is Verdict.NOTE
+    assert finding.detail.endswith("taskfleet-worker-2) yet: n/uses-1")

@@ -14,7 +14,9 @@ from taskfleet.commands.parameters import KeyOption, Output, OutputOption, UrlOp
 from taskfleet.diagnosis.api import check_api
 from taskfleet.diagnosis.cluster import check_cluster
 from taskfleet.diagnosis.finding import Finding, Verdict
+from taskfleet.errors import UnavailableError
 from taskfleet.exit_codes import ExitCode
+from taskfleet.forwarding import forward_api
 from taskfleet.keys import check_key
 from taskfleet.output import console, print_json
 
@@ -24,7 +26,12 @@ ANSWER_SECONDS = 10.0
 STYLES = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.PROBLEM: "bold red"}
 
 ClusterOption = Annotated[
-    bool, typer.Option("--cluster", "-k", help="Also look at the cluster of kubectl: CRD, pods, rights, TaskQueues.")
+    bool,
+    typer.Option(
+        "--cluster",
+        "-k",
+        help="Look at the release in the cluster of kubectl: CRD, pods, leader, rights, clocks, versions, TaskQueues.",
+    ),
 ]
 NamespaceOption = Annotated[
     str, typer.Option("--namespace", envvar="TASKFLEET_NAMESPACE", help="Namespace of the release, with --cluster.")
@@ -45,7 +52,8 @@ def doctor(
 ) -> int:
     """Check API, database, store, broker, versions, clocks, access and queues, and say how to repair what is broken.
 
-    Exit code 1 when there is a problem.
+    With --cluster and without an address the API is that of the release, through a port-forward. Exit code 1 when
+    there is a problem.
     """
     findings = _collect(cluster, namespace, url, api_key)
     problems = _tell(findings, output)
@@ -53,13 +61,30 @@ def doctor(
 
 
 def _collect(cluster: bool, namespace: str, url: str | None, api_key: str | None) -> Iterator[Finding]:
+    cluster = cluster or "KUBERNETES_SERVICE_HOST" in os.environ
     key = check_key(api_key)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    address = (url or DEFAULT_URL).rstrip("/")
-    with httpx.Client(base_url=address, headers=headers, timeout=ANSWER_SECONDS) as http:
-        yield from check_api(http)
-    if cluster or os.environ.get("KUBERNETES_SERVICE_HOST"):
+    if cluster and not url:
+        yield from _check_forwarded(namespace, key)
+    else:
+        yield from _check_api(url or DEFAULT_URL, key)
+    if cluster:
         yield from check_cluster(namespace)
+
+
+def _check_forwarded(namespace: str, key: str | None) -> Iterator[Finding]:
+    """The release's own API, as kubectl reaches it."""
+    try:
+        with forward_api(namespace) as address:
+            yield from _check_api(address.url, key or address.key)
+    except UnavailableError as error:
+        fix = "see what is said of the cluster and the release below, or give the API's address: --url"
+        yield Finding("api", Verdict.PROBLEM, str(error), fix)
+
+
+def _check_api(url: str, key: str | None) -> Iterator[Finding]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=ANSWER_SECONDS) as http:
+        yield from check_api(http)
 
 
 def _tell(findings: Iterable[Finding], output: Output) -> int:

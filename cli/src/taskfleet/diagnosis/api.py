@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from taskfleet.diagnosis.finding import Finding, Verdict
+from taskfleet.diagnosis.finding import Finding, Verdict, name_some
 
 __all__ = ["check_api"]
 
@@ -110,25 +110,20 @@ def check_queues(queues: list[dict[str, Any]]) -> Iterator[Finding]:
     unknown = [queue["name"] for queue in queues if queue["ready"] is None]
     if unknown:
         fix = "the broker's statistics cannot be read: look at its management or metrics address; replicas are held"
-        yield Finding("queues", Verdict.PROBLEM, f"depth unknown of {_name_some(unknown)}", fix)
+        yield Finding("queues", Verdict.PROBLEM, f"depth unknown of {name_some(unknown)}", fix)
     deserted = [queue["name"] for queue in queues if queue["ready"] and queue["consuming"] == 0]
     if deserted:
         fix = f"`taskfleet explain {deserted[0]}` says why"
-        yield Finding("queues", Verdict.NOTE, f"tasks wait and no worker takes them: {_name_some(deserted)}", fix)
+        yield Finding("queues", Verdict.NOTE, f"tasks wait and no worker takes them: {name_some(deserted)}", fix)
     lacks: dict[str, list[str]] = {}
     for queue in queues:
         for item in queue.get("degradations", ()):
             lacks.setdefault(f"{item['feature']}: {item['detail']}", []).append(queue["name"])
     for lack, names in lacks.items():
         fix = "see docs/servers.md for a broker that can, or do without"
-        yield Finding("queues", Verdict.NOTE, f"{lack} ({_name_some(names)})", fix)
+        yield Finding("queues", Verdict.NOTE, f"{lack} ({name_some(names)})", fix)
     if not unknown and not deserted:
         yield Finding("queues", Verdict.OK, f"{len(queues)} known")
-
-
-def _name_some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _check_console(http: httpx.Client) -> Iterator[Finding]:

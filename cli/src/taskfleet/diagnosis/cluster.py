@@ -1,31 +1,20 @@
-"""Checks of an installation in a cluster: version, CRD, the parts of the release, rights, TaskQueues."""
+"""Checks of an installation in a cluster: version, CRD, clock, the parts of the release, rights, TaskQueues."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from taskfleet.diagnosis.finding import Finding, Verdict
+from taskfleet.diagnosis.leading import check_clock, check_leader, check_progress, check_worker_packages
+from taskfleet.diagnosis.rights import CRD, check_operator_rights, check_own_rights
 from taskfleet.errors import UnavailableError
 from taskfleet.kubectl import fetch_json, run_kubectl
 
-__all__ = ["OPERATOR_NEEDS", "check_cluster"]
+__all__ = ["check_cluster"]
 
 LEAST_VERSION = (1, 30)
-CRD = "taskqueues.taskfleet.dev"
-# Without these the operator can do nothing; all its rights are in the chart.
-OPERATOR_NEEDS: Mapping[str, frozenset[str]] = {
-    CRD: frozenset({"list", "watch"}),
-    f"{CRD}/status": frozenset({"update"}),
-    "deployments.apps": frozenset({"list", "watch", "create", "patch"}),
-    "deployments.apps/scale": frozenset({"patch"}),
-    "pods": frozenset({"list", "watch", "patch"}),
-    "secrets": frozenset({"get", "create", "patch"}),
-    "configmaps": frozenset({"list", "watch", "create", "patch"}),
-    "events": frozenset({"create"}),
-}
-CALLER_NEEDS: Mapping[str, frozenset[str]] = {CRD: frozenset({"get", "list", "create", "patch"})}
-RIGHT = re.compile(r"^(\S+)\s+\[.*?\]\s+\[(.*?)\]\s+\[(.*?)\]\s*$")
 UPGRADE = "helm upgrade --install taskfleet charts/taskfleet -n {namespace} --reset-then-reuse-values"
 
 
@@ -38,18 +27,23 @@ def check_cluster(namespace: str) -> Iterator[Finding]:
         yield Finding("cluster", Verdict.PROBLEM, f"no cluster answers: {error}", fix)
         return
     yield _check_version(server)
-    checks: tuple[Callable[[str], Iterator[Finding]], ...] = (
-        _check_crd,
-        _check_parts,
-        _check_own_rights,
-        _check_task_queues,
-    )
-    for check in checks:
-        try:
-            yield from check(namespace)
-        except (UnavailableError, ValueError, KeyError) as error:
-            name = check.__name__.removeprefix("_check_").replace("_", " ")
-            yield Finding(name, Verdict.PROBLEM, f"cannot be looked at: {error}", "ask for the right to read it")
+    yield from _guard("crd", _check_crd)
+    clock, ahead = check_clock()
+    yield from clock
+    now = datetime.now(UTC) + ahead
+    yield from _guard("release", lambda: _check_release(namespace, now))
+    yield from _guard("your rights", lambda: check_own_rights(namespace))
+    yield from _guard("worker versions", check_worker_packages)
+    yield from _guard("taskqueues", lambda: _check_task_queues(namespace, now))
+
+
+def _guard(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What may not be read is told, and the other checks go on."""
+    try:
+        yield from check()
+    except (UnavailableError, ValueError, KeyError) as error:
+        verdict = Verdict.NOTE if "forbidden" in str(error).lower() else Verdict.PROBLEM
+        yield Finding(name, verdict, f"cannot be looked at: {error}", "ask for the right to read it")
 
 
 def _check_version(server: Mapping[str, str]) -> Finding:
@@ -60,14 +54,14 @@ def _check_version(server: Mapping[str, str]) -> Finding:
     return Finding("cluster", Verdict.PROBLEM, f"Kubernetes {server['gitVersion']}", f"upgrade it to {least} or later")
 
 
-def _check_crd(namespace: str) -> Iterator[Finding]:
+def _check_crd() -> Iterator[Finding]:
     from taskfleet_core.crd import build_crd
 
-    found = fetch_json("get", "customresourcedefinition", CRD, "--ignore-not-found") if _exists(CRD) else None
     fix = "kubectl apply --server-side -f k8s/crd"
-    if found is None:
+    if not run_kubectl("get", "customresourcedefinition", CRD, "--ignore-not-found", "-o", "name").strip():
         yield Finding("crd", Verdict.PROBLEM, f"{CRD} is not there", fix)
         return
+    found = fetch_json("get", "customresourcedefinition", CRD)
     (ours,) = build_crd()["spec"]["versions"]
     theirs = {item["name"]: item["schema"] for item in found["spec"]["versions"]}
     if theirs.get(ours["name"]) == ours["schema"]:
@@ -77,11 +71,7 @@ def _check_crd(namespace: str) -> Iterator[Finding]:
         yield Finding("crd", Verdict.NOTE, detail, f"upgrade the older one; the CRD by `{fix}`")
 
 
-def _exists(crd: str) -> bool:
-    return bool(run_kubectl("get", "customresourcedefinition", crd, "--ignore-not-found", "-o", "name").strip())
-
-
-def _check_parts(namespace: str) -> Iterator[Finding]:
+def _check_release(namespace: str, now: datetime) -> Iterator[Finding]:
     selector = "app.kubernetes.io/part-of=taskfleet"
     items = fetch_json("get", "deployments,statefulsets", "-n", namespace, "-l", selector)["items"]
     if not items:
@@ -90,10 +80,22 @@ def _check_parts(namespace: str) -> Iterator[Finding]:
         return
     for item in items:
         yield _check_part(item, namespace)
-        labels = item["metadata"]["labels"]
-        if labels.get("app.kubernetes.io/component") == "operator":
-            account = item["spec"]["template"]["spec"].get("serviceAccountName", "default")
-            yield from _check_operator_rights(namespace, account)
+        if item["metadata"]["labels"].get("app.kubernetes.io/component") == "operator":
+            yield from _check_operator(item, namespace, now)
+
+
+def _check_operator(item: Mapping[str, Any], namespace: str, now: datetime) -> Iterator[Finding]:
+    """Who leads, and what it may do; `item` is its Deployment."""
+    pod, name = item["spec"]["template"]["spec"], item["metadata"]["name"]
+    (container, *_) = pod["containers"]
+    settings = {entry["name"]: entry.get("value", "") for entry in container.get("env", ())}
+    lease = settings.get("TASKFLEET_OPERATOR_LEASE_NAME") or name
+    logs = f"kubectl -n {namespace} logs deployment/{name}"
+    yield from _guard("leader", lambda: check_leader(namespace, lease, now, logs))
+    account = pod.get("serviceAccountName", "default")
+    served = settings.get("TASKFLEET_OPERATOR_NAMESPACE", "")
+    fix = f"`{UPGRADE.format(namespace=namespace)}` with rbac.create, or bind the chart's role to {account} yourself"
+    yield from _guard("operator rights", lambda: check_operator_rights(namespace, account, served, lease, fix))
 
 
 def _check_part(item: Mapping[str, Any], namespace: str) -> Finding:
@@ -109,65 +111,17 @@ def _check_part(item: Mapping[str, Any], namespace: str) -> Finding:
     return Finding("release", Verdict.OK, f"{name}: {ready} of {wanted} pods are ready")
 
 
-def _check_operator_rights(namespace: str, account: str) -> Iterator[Finding]:
-    """By impersonation, which needs a right of its own."""
-    who = f"system:serviceaccount:{namespace}:{account}"
-    try:
-        rights = fetch_rights(namespace, who)
-    except UnavailableError as error:
-        fix = "ask somebody who may impersonate (cluster-admin) to run this"
-        yield Finding("operator rights", Verdict.NOTE, f"not looked at: {error}", fix)
-        return
-    fix = f"`{UPGRADE.format(namespace=namespace)}` with rbac.create, or bind the chart's role to {account} yourself"
-    yield _judge_rights("operator rights", rights, OPERATOR_NEEDS, fix)
+def _check_task_queues(namespace: str, now: datetime) -> Iterator[Finding]:
+    items = fetch_json("get", CRD, "--all-namespaces", "--show-managed-fields")["items"]
+    logs = f"kubectl -n {namespace} logs -l app.kubernetes.io/part-of=taskfleet,app.kubernetes.io/component=operator"
+    findings = [*check_progress(items, now, logs), *_check_conditions(items)]
+    yield from findings or [Finding("taskqueues", Verdict.OK, f"{len(items)}, none in trouble")]
 
 
-def _check_own_rights(namespace: str) -> Iterator[Finding]:
-    fix = f"kubectl create rolebinding {{you}} --clusterrole=edit --user={{you}} -n {namespace}, by an administrator"
-    yield _judge_rights("your rights", fetch_rights(namespace), CALLER_NEEDS, fix)
-
-
-def fetch_rights(namespace: str, who: str | None = None) -> dict[str, set[str]]:
-    """The verbs by resource of the caller, or of `who`. Rights to single named objects do not count."""
-    impersonation = (f"--as={who}",) if who else ()
-    listed = run_kubectl("auth", "can-i", "--list", "--no-headers", "-n", namespace, *impersonation)
-    rights: dict[str, set[str]] = {}
-    for line in listed.splitlines():
-        found = RIGHT.match(line)
-        if found and not found[2]:
-            rights.setdefault(found[1], set()).update(found[3].split())
-    return rights
-
-
-def _judge_rights(check: str, rights: Mapping[str, set[str]], needs: Mapping[str, frozenset[str]], fix: str) -> Finding:
-    missing = [
-        f"{verb} {resource}"
-        for resource, verbs in needs.items()
-        for verb in sorted(verbs - _find_verbs(rights, resource))
-    ]
-    if missing:
-        return Finding(check, Verdict.PROBLEM, f"missing: {', '.join(missing)}", fix)
-    return Finding(check, Verdict.OK, "complete")
-
-
-def _find_verbs(rights: Mapping[str, set[str]], resource: str) -> set[str]:
-    name, _, subresource = resource.partition("/")
-    group = name.partition(".")[2]
-    patterns: Iterable[str] = (resource, "*.*", f"*.{group}" if group else "*", f"*/{subresource}")
-    verbs = set().union(*(rights.get(pattern, set()) for pattern in patterns))
-    every = {"get", "list", "watch", "create", "update", "patch", "delete"}
-    return verbs | every if "*" in verbs else verbs
-
-
-def _check_task_queues(namespace: str) -> Iterator[Finding]:
-    items = fetch_json("get", CRD, "--all-namespaces")["items"]
-    bad = 0
+def _check_conditions(items: list[dict[str, Any]]) -> Iterator[Finding]:
     for item in items:
         name = f"{item['metadata']['namespace']}/{item['metadata']['name']}"
         for condition in item.get("status", {}).get("conditions", ()):
             if condition["type"] in ("Ready", "MetricsAvailable", "WorkersHealthy") and condition["status"] == "False":
-                bad += 1
                 detail = f"{name}: {condition['type']} is False: {condition['reason']}: {condition['message']}"
                 yield Finding("taskqueues", Verdict.PROBLEM, detail, f"see docs/conditions.md on {condition['reason']}")
-    if not bad:
-        yield Finding("taskqueues", Verdict.OK, f"{len(items)}, none in trouble")

@@ -1,9 +1,10 @@
 """The outcome of one check."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Finding", "Verdict"]
+__all__ = ["Finding", "Verdict", "name_some"]
 
 
 class Verdict(StrEnum):
@@ -22,3 +23,9 @@ class Finding:
     verdict: Verdict
     detail: str
     fix: str | None = None
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
