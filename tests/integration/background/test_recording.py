@@ -2,14 +2,17 @@
 
 import sys
 import time
-from uuid import uuid4
+from collections.abc import Sequence
+from uuid import UUID, uuid4
 
-from tests.integration.background.conftest import FAST, Servers, Store
+from tests.integration.background.conftest import FAST, Replica, Servers, Store
 from tests.support.brokers import Valkey
 from tests.support.events import build_new_task, build_progress_event, build_state_event
 from tests.support.waiting import eventually
 
 from taskfleet_api.background.recorder import Recorder
+from taskfleet_api.background.replicas import DEAD_LOOKS, Replicas, get_process
+from taskfleet_api.live import StreamEntry
 from taskfleet_api.telemetry import REGISTRY
 from taskfleet_core import wire
 from taskfleet_core.states import TaskState
@@ -55,6 +58,39 @@ async def test_what_a_dead_replica_had_read_is_recorded_by_another(servers: Serv
     async with servers.replica() as replica:
         await eventually(lambda: _is(replica.states(ids), {"succeeded"}))
         await eventually(lambda: _is(replica.live.fetch_stream_length(), 0))
+
+
+async def test_a_replica_without_a_sign_of_life_is_succeeded_long_before_its_entries_are_old(
+    servers: Servers, store: Store
+) -> None:
+    """One that lives and is slow keeps what it has read; when its signs end, another records it and removes it."""
+    async with servers.replica(reclaim_idle_seconds=600, reclaim_interval_seconds=0.1) as replica:
+        ids = await replica.submit([build_new_task() for _ in range(20)])
+        await eventually(lambda: _is(replica.states(ids), {"queued"}))
+        slow = Replicas(replica.live, FAST, "slow-1")
+        await _read_as(replica, store, "slow-1/0", ids)
+        for _ in range(4 * DEAD_LOOKS):
+            await slow.step()
+            beats = (await replica.live.beat("watch", 1))[replica.background.replicas.process]
+            await eventually(lambda n=beats: _has_beaten(replica, n))
+        assert await replica.states(ids) == {"queued"}, "it lives"
+        await eventually(lambda: _is(replica.states(ids), {"succeeded"}))
+        await eventually(lambda: _lacks_consumer(replica, "slow-1"))
+        assert await replica.live.fetch_stream_length() == 0
+
+
+async def test_a_replica_that_was_only_paused_records_nothing_twice(servers: Servers, store: Store) -> None:
+    queue = f"paused-{uuid4().hex}"
+    async with servers.replica(reclaim_idle_seconds=600) as replica:
+        ids = await replica.submit([build_new_task(queue) for _ in range(5)])
+        paused = Recorder(replica.records, replica.live, FAST, consumer="paused-1/0")
+        paused._unfinished = await _read_as(replica, store, "paused-1/0", ids, queue=queue)
+        await eventually(lambda: _is(replica.states(ids), {"succeeded"}))
+        await eventually(lambda: _lacks_consumer(replica, "paused-1"))
+        await paused.step()
+        assert await replica.states(ids) == {"succeeded"}
+    labels = {"queue": queue, "state": "succeeded"}
+    assert REGISTRY.get_sample_value("taskfleet_tasks_finished_total", labels) == 5
 
 
 async def test_two_replicas_share_the_events(servers: Servers, store: Store) -> None:
@@ -198,6 +234,26 @@ async def test_recording_keeps_up_with_a_fleet(rabbit_servers: Servers, store: S
     finally:
         await live.close()
         await records.close()
+
+
+async def _read_as(
+    replica: Replica, store: Store, consumer: str, ids: Sequence[UUID], queue: str = "q"
+) -> list[StreamEntry]:
+    """All these tasks end, and this consumer alone reads of it."""
+    lanes = ("recorder-0", "recorder-1")
+    await replica.background._supervisor.stop(*lanes)
+    await store.emit(*(build_state_event(TaskState.SUCCEEDED, task_id, queue=queue) for task_id in ids))
+    entries = await eventually(lambda: replica.live.read_events(consumer, limit=100, block_seconds=0.1))
+    assert len(entries) == len(ids)
+    return entries
+
+
+async def _has_beaten(replica: Replica, beats: int) -> bool:
+    return (await replica.live.beat("watch", 1))[replica.background.replicas.process] > beats
+
+
+async def _lacks_consumer(replica: Replica, process: str) -> bool:
+    return all(get_process(name) != process for name in await replica.live.fetch_consumers())
 
 
 async def _is(value: object, expected: object) -> bool:

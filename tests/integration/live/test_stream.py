@@ -74,6 +74,32 @@ async def test_what_a_dead_consumer_read_is_taken_over_once_idle(live: LiveStore
     assert ids_of(await live.reclaim_events("alive", idle_seconds=0, limit=3)) == ids[3:], "it goes on where it stopped"
 
 
+async def test_a_dead_consumers_entries_are_taken_over_at_once_and_it_is_removed(
+    live: LiveStore, raw: redis.asyncio.Redis
+) -> None:
+    ids = await add(raw, 5)
+    await eventually(lambda: read(live, "dead"))
+    taken = await live.take_over_events("dead", "alive", limit=3)
+    assert ids_of(taken) == ids[:3]
+    assert taken[0].event is not None, "an entry comes whole"
+    assert ids_of(await live.take_over_events("dead", "other", limit=3)) == ids[3:], "each is taken once"
+    assert set(await live.fetch_consumers()) == {"dead", "alive", "other"}
+    assert await live.take_over_events("dead", "alive", limit=3) == []
+    assert set(await live.fetch_consumers()) == {"alive", "other"}
+
+
+async def test_a_consumer_that_was_removed_reads_on(live: LiveStore, raw: redis.asyncio.Redis) -> None:
+    """It was only paused: its entries were recorded by another, and it says that it has recorded them, too."""
+    await add(raw, 2)
+    old = await eventually(lambda: read(live, "paused"))
+    await live.take_over_events("paused", "alive", limit=10)
+    await live.take_over_events("paused", "alive", limit=10)
+    ids = await add(raw, 1)
+    await live.ack_events([entry.entry_id for entry in old])
+    assert ids_of(await read(live, "paused")) == ids
+    assert await live.take_over_events("alive", "paused", limit=10) == [], "what was recorded is held by nobody"
+
+
 async def test_idle_consumers_without_entries_are_removed_others_stay(
     live: LiveStore, raw: redis.asyncio.Redis
 ) -> None:
@@ -93,6 +119,9 @@ async def test_a_flush_makes_the_group_again(live: LiveStore, raw: redis.asyncio
     valkey.flush()
     assert await live.reclaim_events("a", idle_seconds=0, limit=10) == []
     await live.ack_events(["1-1"])
+    valkey.flush()
+    assert await live.fetch_consumers() == []
+    assert await live.take_over_events("dead", "a", limit=10) == []
 
 
 async def test_an_entry_nobody_can_read_is_told_from_one_of_a_newer_release(

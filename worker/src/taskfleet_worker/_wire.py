@@ -18,6 +18,8 @@ FENCE_KEY_PREFIX = "taskfleet:fence:"  # string with TTL: the worker with this p
 CATALOG_KEY_PREFIX = "taskfleet:catalog:"  # hash per queue: task name -> JSON schema of its parameters
 CONTROL_CHANNEL_PREFIX = "taskfleet:control:"  # pub/sub per queue: JSON {"type": "cancel", "id", "terminate"}
 CANCELLED_KEY_PREFIX = "taskfleet:cancelled:"  # sorted set per queue: task id -> Unix time of the cancellation
+REPLICAS_KEY = "taskfleet:replicas"  # hash: API process -> count of its signs of life, of the API alone
+RATE_KEY_PREFIX = "taskfleet:rate:"  # hash {level, at} per caller or queue: a token bucket, of the API alone
 UNACKED_KEY_PREFIX = "taskfleet:unacked:"  # on a Redis broker: hash per queue: delivery tag -> message in hand
 UNACKED_INDEX_KEY_PREFIX = "taskfleet:unacked-index:"  # ... sorted set per queue: delivery tag -> Unix time
 

@@ -23,7 +23,9 @@ class BackgroundOptions:
     recorder_batch: int = 500
     recorder_lanes: int = 2  # one reads and parses while the other waits for the database
     recorder_block_seconds: float = 1.0
-    reclaim_idle_seconds: float = 30.0  # entries of a dead replica are taken over after it
+    beat_interval_seconds: float = 1.0  # between signs of life; a replica without is dead after three looks
+    takeover_interval_seconds: float = 1.0  # how often entries of dead replicas are looked for
+    reclaim_idle_seconds: float = 30.0  # entries that a living replica has not recorded are taken over after it
     reclaim_interval_seconds: float = 5.0
     sweep_interval_seconds: float = 1.0
     sweep_batch: int = 1_000

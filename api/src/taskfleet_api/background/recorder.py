@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from taskfleet_api.background.options import BackgroundOptions
+from taskfleet_api.background.replicas import Replicas, get_process
 from taskfleet_api.live import LiveStore, StreamEntry
 from taskfleet_api.records import Records
 from taskfleet_api.telemetry import counter, gauge, histogram
@@ -41,14 +42,43 @@ class Recorder:
         self._unfinished = []
         return 0.0
 
+    async def take_over_step(self, replicas: Replicas) -> float:
+        """Take over and apply what dead replicas had read and not recorded, and remove what is left of them.
+
+        One that only seemed dead records the same once more when it goes on, which changes nothing.
+        """
+        if not self._unfinished:
+            self._unfinished = await self._take_over(replicas)
+        if not self._unfinished:
+            return self._options.takeover_interval_seconds
+        await self._record(self._unfinished)
+        self._unfinished = []
+        return 0.0
+
+    async def _take_over(self, replicas: Replicas) -> list[StreamEntry]:
+        """Some entries of a dead replica; none when no dead one holds any."""
+        consumers = [(name, get_process(name)) for name in await self._live.fetch_consumers()]
+        dead = replicas.find_dead({process for _, process in consumers if process is not None})
+        for name, process in consumers:
+            if process in dead:
+                entries = await self._live.take_over_events(name, self._consumer, limit=self._options.recorder_batch)
+                if entries:
+                    log.info("events_taken_over", entries=len(entries), consumer=name)
+                    return entries
+        for process in dead:
+            await replicas.forget(process)
+        return []
+
     async def reclaim_step(self) -> float:
-        """Take over and apply what a dead replica (or this one, in a failed moment) left."""
-        entries = await self._live.reclaim_events(
-            self._consumer, idle_seconds=self._options.reclaim_idle_seconds, limit=self._options.recorder_batch
-        )
-        if entries:
-            log.info("events_reclaimed", entries=len(entries))
-            await self._record(entries)
+        """Take over and apply what a living replica (this one, too) left in a failed moment."""
+        if not self._unfinished:
+            self._unfinished = await self._live.reclaim_events(
+                self._consumer, idle_seconds=self._options.reclaim_idle_seconds, limit=self._options.recorder_batch
+            )
+        if self._unfinished:
+            log.info("events_reclaimed", entries=len(self._unfinished))
+            await self._record(self._unfinished)
+            self._unfinished = []
             return 0.0
         await self._live.remove_idle_consumers(IDLE_CONSUMER_SECONDS)
         return self._options.reclaim_interval_seconds

@@ -16,6 +16,7 @@ from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.outbox import Outbox
 from taskfleet_api.background.reclaiming import Reclaimer
 from taskfleet_api.background.recorder import Recorder
+from taskfleet_api.background.replicas import LANE_SEPARATOR, Replicas
 from taskfleet_api.background.retention import Retention
 from taskfleet_api.background.supervision import LoopHealth, Supervisor
 from taskfleet_api.background.sweeping import DueSweeper, ExpirySweeper, LeaseSweeper
@@ -55,6 +56,7 @@ class Background:
         self._live = live
         self._options = options
         self._dead_letters = dead_letters
+        self.replicas = Replicas(live, options, f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
         self.directory = QueueDirectory(records, live, options, lambda queue: self.monitor.has_workers(queue))
         self.declarer = QueueDeclarer(topology, self.directory)
         self.monitor = QueueMonitor(self._own_queues, statistics, live, options)
@@ -87,6 +89,7 @@ class Background:
         if self._callbacks is not None:
             await self._callbacks.close(grace_seconds)
         await self._supervisor.stop()
+        await self.replicas.leave()
         if self._unacked is not None:
             await self._unacked.close()
 
@@ -111,21 +114,28 @@ class Background:
 
     def _start_recording(self) -> None:
         options = self._options
-        process = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        start, process = self._supervisor.start, self.replicas.process + LANE_SEPARATOR
+        # Never long silent after an outage of the store: the others would take this replica for dead.
+        interval = options.beat_interval_seconds
+        start("replicas", self.replicas.step, interval_seconds=interval, backoff_max_seconds=interval)
         for lane in range(options.recorder_lanes):
-            recorder = Recorder(self._records, self._live, options, consumer=f"{process}-{lane}")
-            self._supervisor.start(f"recorder-{lane}", recorder.step)
-        reclaimer = Recorder(self._records, self._live, options, consumer=f"{process}-reclaim")
-        self._supervisor.start(
-            "recorder-reclaim", reclaimer.reclaim_step, interval_seconds=options.reclaim_interval_seconds
+            recorder = Recorder(self._records, self._live, options, consumer=f"{process}{lane}")
+            start(f"recorder-{lane}", recorder.step)
+        successor = Recorder(self._records, self._live, options, consumer=f"{process}takeover")
+        start(
+            "recorder-takeover",
+            lambda: successor.take_over_step(self.replicas),
+            interval_seconds=options.takeover_interval_seconds,
         )
+        reclaimer = Recorder(self._records, self._live, options, consumer=f"{process}reclaim")
+        start("recorder-reclaim", reclaimer.reclaim_step, interval_seconds=options.reclaim_interval_seconds)
         handler = DeadLetterRecorder(self._records, self._live)
 
         async def read_dead_letters() -> float:
             await self._dead_letters.run(self._own_queues, handler.handle)
             return options.sweep_interval_seconds
 
-        self._supervisor.start("dead-letters", read_dead_letters, endless=True)
+        start("dead-letters", read_dead_letters, endless=True)
 
     def _start_sweeping(self) -> None:
         options, start = self._options, self._supervisor.start

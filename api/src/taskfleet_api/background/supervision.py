@@ -107,12 +107,26 @@ class Supervisor:
         self._loops: dict[str, _Loop] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def start(self, name: str, step: Step, *, interval_seconds: float = 0.0, endless: bool = False) -> None:
-        """Start a loop. A step that takes longer than two minutes counts as failed, unless it is `endless`."""
+    def start(
+        self,
+        name: str,
+        step: Step,
+        *,
+        interval_seconds: float = 0.0,
+        endless: bool = False,
+        backoff_max_seconds: float | None = None,
+    ) -> None:
+        """Start a loop. A step that takes longer than two minutes counts as failed, unless it is `endless`.
+
+        `backoff_max_seconds`: the longest pause after failures, where that of all loops is too long.
+        """
         limit = None if endless else STEP_LIMIT_SECONDS
         loop = _Loop(name, step, STALE_SECONDS + 2 * interval_seconds, limit)
         self._loops[name] = loop
-        self._tasks[name] = asyncio.create_task(loop.run(*self._backoff), name=f"background-{name}")
+        first, longest = self._backoff
+        if backoff_max_seconds is not None:
+            longest = min(longest, backoff_max_seconds)
+        self._tasks[name] = asyncio.create_task(loop.run(first, longest), name=f"background-{name}")
 
     async def stop(self, *names: str) -> None:
         """Stop these loops, or all, and wait until they are gone."""

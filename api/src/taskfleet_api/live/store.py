@@ -14,6 +14,7 @@ from typing import Any, cast
 from taskfleet_api.live.celery_results import RESULT_KEY_PREFIX, RESULT_TTL_SECONDS, build_celery_result
 from taskfleet_api.live.client import end_task, guarded, open_client, open_connection, parse_event, parse_json
 from taskfleet_api.live.hub import Hub
+from taskfleet_api.live.rates import RateUse, SharedRates
 from taskfleet_api.live.stream import EventStream, StreamEntry
 from taskfleet_api.live.subscriptions import Subscription
 from taskfleet_core import wire
@@ -61,6 +62,7 @@ class LiveStore:
         self._client = open_client(url, timeout_seconds=timeout_seconds)
         self._stream = EventStream(url, timeout_seconds=timeout_seconds)
         self._announce = self._client.register_script(_ANNOUNCE)
+        self._rates = SharedRates(self._client)
         self._hub = Hub(
             lambda: open_connection(url, timeout_seconds=timeout_seconds),
             self._fetch_events,
@@ -265,6 +267,14 @@ class LiveStore:
         """Take over entries that another consumer read, but did not acknowledge for `idle_seconds`."""
         return await self._stream.reclaim(consumer, idle_seconds=idle_seconds, limit=limit)
 
+    async def fetch_consumers(self) -> list[str]:
+        """The names of all consumers of the recorder group."""
+        return await self._stream.fetch_consumers()
+
+    async def take_over_events(self, dead: str, consumer: str, *, limit: int) -> list[StreamEntry]:
+        """Take entries over from the consumer of a dead replica, at once; one that holds nothing is removed."""
+        return await self._stream.take_over(dead, consumer, limit=limit)
+
     async def ack_events(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge and delete entries whose effect is committed."""
         await self._stream.acknowledge(entry_ids)
@@ -272,6 +282,23 @@ class LiveStore:
     async def remove_idle_consumers(self, idle_seconds: float) -> int:
         """Remove consumers of replicas that are gone and left nothing behind; returns how many."""
         return await self._stream.remove_idle_consumers(idle_seconds)
+
+    async def beat(self, process: str, count: int) -> dict[str, int]:
+        """Give a sign of life of this API process, its `count`-th; returns the last one of each process."""
+        async with self._limit("giving a sign of life"), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(wire.REPLICAS_KEY, process, count)
+            pipe.hgetall(wire.REPLICAS_KEY)
+            _, counts = await pipe.execute()
+        return {name: int(count) for name, count in counts.items()}
+
+    async def forget_process(self, process: str) -> None:
+        """Forget the signs of life of a process that is dead, or about to end."""
+        async with self._limit("forgetting a process"):
+            await self._client.hdel(wire.REPLICAS_KEY, process)
+
+    async def settle_rates(self, uses: Sequence[RateUse]) -> list[float]:
+        """Tell the shared buckets what was used and learn what they hold, in the same order."""
+        return await self._rates.settle(uses)
 
     async def fetch_stream_length(self) -> int:
         """How many events wait to be recorded or acknowledged."""

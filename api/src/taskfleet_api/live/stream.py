@@ -29,6 +29,20 @@ end
 return removed
 """
 
+# In one step: of several replicas that find a consumer dead, one gets each entry. No idle time is asked for, which
+# Valkey would tell by a clock that may have been set back.
+_TAKE_OVER = """
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[4], ARGV[2])
+if #pending == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+  return {}
+end
+local claim = {'XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0}
+for _, entry in ipairs(pending) do claim[#claim + 1] = entry[1] end
+return redis.call(unpack(claim))
+"""
+MAX_TAKEN = 1000  # Lua's stack holds some thousand arguments
+
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
@@ -55,6 +69,7 @@ class EventStream:
         # A read is never repeated blindly: what the lost answer held is read again as this consumer's own.
         self._reader = open_client(url, timeout_seconds=timeout_seconds + MAX_BLOCK_SECONDS, connections=4, retries=0)
         self._remove_idle = self._client.register_script(_REMOVE_IDLE)
+        self._take_over = self._client.register_script(_TAKE_OVER)
         self._reads_own: set[str] = set()
         self._cursor = "0-0"
 
@@ -111,6 +126,32 @@ class EventStream:
         # 6.2 hands out deleted entries without an id; 7.0 and later drop them from the pending list themselves.
         return [_build_entry(entry_id, fields) for entry_id, fields in answer[1] if entry_id is not None]
 
+    async def fetch_consumers(self) -> list[str]:
+        """The names of all consumers of the group."""
+        async with guarded("fetching consumers", 2 * self._timeout):
+            try:
+                found = await self._client.xinfo_consumers(EVENTS_STREAM, RECORDER_GROUP)
+            except ResponseError as error:
+                if _is_missing(error):
+                    return []
+                raise
+        return [str(consumer["name"]) for consumer in found]
+
+    async def take_over(self, dead: str, consumer: str, *, limit: int) -> list[StreamEntry]:
+        """Take entries over from a consumer that reads no more; one that holds nothing is removed."""
+        arguments: list[str | int] = [RECORDER_GROUP, dead, consumer, min(limit, MAX_TAKEN)]
+        async with guarded(f"taking over from {dead}", 2 * self._timeout):
+            try:
+                answer: Any = await self._take_over(keys=[EVENTS_STREAM], args=arguments)
+            except ResponseError as error:
+                if _is_missing(error):
+                    return []
+                raise
+        # Fields come from a script as they stand: name, value, name, value. 6.2 answers nil for deleted entries.
+        return [
+            _build_entry(entry[0], dict(zip(entry[1][::2], entry[1][1::2], strict=True))) for entry in answer if entry
+        ]
+
     async def acknowledge(self, entry_ids: Sequence[str]) -> None:
         """Acknowledge and delete in one transaction."""
         if not entry_ids:
@@ -126,7 +167,7 @@ class EventStream:
             try:
                 return int(await self._remove_idle(keys=[EVENTS_STREAM], args=[RECORDER_GROUP, idle_seconds * 1000]))
             except ResponseError as error:
-                if "NOGROUP" in str(error) or "no such key" in str(error):
+                if _is_missing(error):
                     return 0
                 raise
 
@@ -141,6 +182,11 @@ class EventStream:
         except RedisError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+
+def _is_missing(error: ResponseError) -> bool:
+    """Whether there is no group, or no stream: so after a flush."""
+    return "NOGROUP" in str(error) or "no such key" in str(error)
 
 
 def _build_entry(entry_id: str, fields: dict[str, Any] | None) -> StreamEntry:
