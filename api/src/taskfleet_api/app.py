@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
@@ -27,7 +27,6 @@ from taskfleet_api.schedules import endpoints as schedule_endpoints
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks import endpoints as task_endpoints
 from taskfleet_api.tasks import event_endpoints, submission_endpoints
-from taskfleet_api.tasks.admission import BacklogGate
 from taskfleet_api.tasks.hot import HotSubmissions
 from taskfleet_api.tasks.service import Services
 from taskfleet_api.telemetry import register_collector, unregister_collector
@@ -150,7 +149,8 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
         services = await open_services(settings, app.keys, stack)
         await services.background.start()
         stack.push_async_callback(services.background.stop, settings.shutdown_timeout_seconds)
-        await stack.enter_async_context(_running_gate(services.gate))
+        await stack.enter_async_context(_running("backlog-gate", services.gate.run()))
+        await stack.enter_async_context(_running("rates", services.rates.run()))
         services.observed.services = services
         register_collector(services.observed)
         stack.callback(unregister_collector, services.observed)
@@ -166,14 +166,14 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _running_gate(gate: BacklogGate) -> AsyncIterator[None]:
-    counting = asyncio.create_task(gate.run(), name="backlog-gate")
+async def _running(name: str, work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:
-        counting.cancel()
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await counting
+            await task
 
 
 async def _wait_for_requests(app: Api, seconds: float) -> None:

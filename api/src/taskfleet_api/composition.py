@@ -140,6 +140,12 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
     gate = BacklogGate(records, settings.max_backlog)
     streams = OpenStreams(settings.max_streams)
     tasks = Tasks(records=records, live=live, dispatcher=dispatcher, directory=directory)
+    rates = RateLimits(
+        settings.submit_rate_per_caller,
+        settings.submit_rate_per_queue,
+        live.settle_rates,
+        lambda: background.replicas.living,
+    )
     submissions = Submissions(
         settings=settings,
         records=records,
@@ -147,7 +153,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         dispatcher=dispatcher,
         directory=directory,
         gate=gate,
-        rates=RateLimits(settings.submit_rate_per_caller, settings.submit_rate_per_queue),
+        rates=rates,
         quotas=Quotas(records, settings.max_unfinished_per_caller, settings.max_unfinished_per_queue),
         streams=streams,
         tasks=tasks,
@@ -165,6 +171,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         directory=directory,
         monitor=background.monitor,
         gate=gate,
+        rates=rates,
         streams=streams,
         submissions=submissions,
         tasks=tasks,

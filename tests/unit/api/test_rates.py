@@ -1,13 +1,18 @@
-"""Rate limits of submissions: bursts pass, floods wait, and others are not touched."""
+"""Rate limits of submissions: bursts pass, floods wait, others are not touched, and replicas keep them together."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.support.shared_rates import MemoryRates
+from tests.support.waiting import eventually
 from tests.unit.api.conftest import RunningApp
 
 from taskfleet_api.problems import RateLimitedError
-from taskfleet_api.tasks.rates import BURST_SECONDS, MAX_BUCKETS, RateLimits
+from taskfleet_api.tasks.buckets import BURST_SECONDS, MAX_BUCKETS, Buckets
+from taskfleet_api.tasks.rates import RateLimits
 
 
 class Clock:
@@ -24,76 +29,196 @@ def clock() -> Clock:
     return Clock()
 
 
-def count_admitted(admit: Callable[[], None], most: int) -> int:
+@pytest.fixture
+def shared(clock: Clock) -> MemoryRates:
+    return MemoryRates(clock)
+
+
+def build(
+    shared: MemoryRates, clock: Clock, per_caller: float | None, per_queue: float | None = None, replicas: int = 1
+) -> RateLimits:
+    return RateLimits(per_caller, per_queue, shared.settle, lambda: replicas, clock)
+
+
+async def count_admitted(admit: Callable[[], Awaitable[None]], most: int = 1000) -> int:
     for done in range(most):
         try:
-            admit()
+            await admit()
         except RateLimitedError:
             return done
     return most
 
 
-def test_a_burst_passes_then_the_rate_holds(clock: Clock) -> None:
-    limits = RateLimits(5, None, clock)
-    assert count_admitted(lambda: limits.admit("a", {"q": 1}), 1000) == 5 * BURST_SECONDS
+@asynccontextmanager
+async def telling(*limits: RateLimits) -> AsyncIterator[None]:
+    """The background work of each replica."""
+    tasks = [asyncio.create_task(each.run()) for each in limits]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_burst_passes_then_the_rate_holds(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, 5)
+    assert await count_admitted(lambda: limits.admit("a", {"q": 1})) == 5 * BURST_SECONDS
     with pytest.raises(RateLimitedError) as caught:
-        limits.admit("a", {"q": 1})
+        await limits.admit("a", {"q": 1})
     assert caught.value.retry_after_seconds == 1
     clock.now += 2
-    assert count_admitted(lambda: limits.admit("a", {"q": 1}), 1000) == 10
+    assert await count_admitted(lambda: limits.admit("a", {"q": 1})) == 10
     clock.now += 1000
-    assert count_admitted(lambda: limits.admit("a", {"q": 1}), 1000) == 5 * BURST_SECONDS
+    assert await count_admitted(lambda: limits.admit("a", {"q": 1})) == 5 * BURST_SECONDS
 
 
-def test_a_large_batch_passes_once_and_is_paid_for_afterwards(clock: Clock) -> None:
-    limits = RateLimits(10, None, clock)
-    limits.admit("a", {"q": 1100})
+async def test_a_large_batch_passes_once_and_is_paid_for_afterwards(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, 10)
+    await limits.admit("a", {"q": 1100})
     with pytest.raises(RateLimitedError) as caught:
-        limits.admit("a", {"q": 1})
+        await limits.admit("a", {"q": 1})
     assert caught.value.retry_after_seconds == pytest.approx(101, abs=1)
     clock.now += caught.value.retry_after_seconds
-    limits.admit("a", {"q": 1})
+    await limits.admit("a", {"q": 1})
 
 
-def test_what_was_refused_for_another_reason_is_given_back(clock: Clock) -> None:
-    limits = RateLimits(1, 1, clock)
+async def test_what_was_refused_for_another_reason_is_given_back(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, 1, 1)
     for _ in range(100):
-        limits.admit("a", {"q": 5})
+        await limits.admit("a", {"q": 5})
         limits.refund("a", {"q": 5})
-    limits.refund("a", {"q": 5000})
-    assert count_admitted(lambda: limits.admit("a", {"q": 1}), 1000) == BURST_SECONDS
+    assert await count_admitted(lambda: limits.admit("a", {"q": 1})) == BURST_SECONDS
 
 
-def test_callers_and_queues_are_counted_apart(clock: Clock) -> None:
-    limits = RateLimits(None, 1, clock)
-    limits.admit("a", {"busy": 100, "other": 1})
+async def test_callers_and_queues_are_counted_apart(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, None, 1)
+    await limits.admit("a", {"busy": 100, "other": 1})
     with pytest.raises(RateLimitedError, match="busy"):
-        limits.admit("b", {"busy": 1})
-    limits.admit("b", {"other": 1})
-    callers = RateLimits(1, None, clock)
-    callers.admit("a", {"q": 100})
+        await limits.admit("b", {"busy": 1})
+    await limits.admit("b", {"other": 1})
+    callers = build(shared, clock, 1)
+    await callers.admit("a", {"q": 100})
     with pytest.raises(RateLimitedError, match="'a'"):
-        callers.admit("a", {"q": 1})
-    callers.admit("b", {"q": 1})
+        await callers.admit("a", {"q": 1})
+    await callers.admit("b", {"q": 1})
 
 
-def test_what_is_refused_costs_nothing(clock: Clock) -> None:
-    limits = RateLimits(1, 1, clock)
-    limits.admit("a", {"x": 100})
-    before = limits._callers and dict(limits._callers._levels)
+async def test_what_is_refused_costs_nothing(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, 1, 1)
+    await limits.admit("a", {"x": 100})
     for _ in range(50):
         with pytest.raises(RateLimitedError):
-            limits.admit("b", {"y": 1, "x": 1})
-    assert limits._callers
-    assert dict(limits._callers._levels) == before
+            await limits.admit("b", {"y": 1, "x": 1})
+        clock.now += 0.2
+    assert await count_admitted(lambda: limits.admit("b", {"y": 1})) == BURST_SECONDS
+
+
+async def test_a_flood_of_refused_requests_asks_the_store_ten_times_a_second(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, 1)
+    await count_admitted(lambda: limits.admit("a", {"q": 1}))
+    before = shared.calls
+    for _ in range(1000):
+        clock.now += 0.001
+        await count_admitted(lambda: limits.admit("a", {"q": 1}), 5)
+    assert shared.calls - before <= 12
 
 
 def test_what_is_remembered_is_bounded(clock: Clock) -> None:
-    limits = RateLimits(1, None, clock)
+    buckets = Buckets("caller", 1, lambda: 1, clock)
     for number in range(MAX_BUCKETS + 10):
-        limits.admit(str(number), {"q": 1})
-    assert limits._callers
-    assert len(limits._callers._levels) == MAX_BUCKETS
+        buckets.take(str(number), 1)
+    assert len(buckets) == MAX_BUCKETS
+    assert len(buckets.begin()) == MAX_BUCKETS
+
+
+async def test_without_limits_nothing_is_told(shared: MemoryRates, clock: Clock) -> None:
+    limits = build(shared, clock, None)
+    async with telling(limits):
+        await limits.admit("a", {"q": 1})
+        await asyncio.sleep(0)
+    assert shared.calls == 0
+
+
+class TestSeveralReplicas:
+    """Two replicas, one shared bucket."""
+
+    async def test_a_burst_over_both_is_one_burst(self, shared: MemoryRates, clock: Clock) -> None:
+        one, two = (build(shared, clock, 5, replicas=2) for _ in range(2))
+        admitted = 0
+        for _ in range(100):
+            for each in (one, two):
+                admitted += await count_admitted(lambda each=each: each.admit("a", {"q": 1}), 5)
+                await each.tell()
+        assert 5 * BURST_SECONDS <= admitted <= 5 * BURST_SECONDS + 5
+
+    async def test_the_rate_is_that_of_both_together(self, shared: MemoryRates, clock: Clock) -> None:
+        """Also where one of them gets nearly all: what the other does not use is not lost."""
+        one, two = (build(shared, clock, 10, replicas=2) for _ in range(2))
+        await one.admit("a", {"q": 100})
+        admitted = 0
+        for moment in range(1200):
+            clock.now += 0.05
+            await one.tell()
+            await two.tell()
+            admitted += await count_admitted(lambda: one.admit("a", {"q": 1}), 5)
+            if moment % 10 == 0:
+                admitted += await count_admitted(lambda: two.admit("a", {"q": 1}), 1)
+        assert admitted == pytest.approx(600, abs=15)
+
+    async def test_what_one_spent_the_other_knows(self, shared: MemoryRates, clock: Clock) -> None:
+        """A replica that never heard of a bucket guesses at most one second's part."""
+        one, two = (build(shared, clock, 10, replicas=2) for _ in range(2))
+        async with telling(one):
+            await one.admit("a", {"q": 1000})
+            await eventually(lambda: shared.calls > 0)
+        assert await count_admitted(lambda: two.admit("a", {"q": 1})) <= 5
+
+    async def test_without_the_store_each_keeps_its_share(self, shared: MemoryRates, clock: Clock) -> None:
+        limits = build(shared, clock, 10, replicas=2)
+        shared.away = True
+        await count_admitted(lambda: limits.admit("a", {"q": 1}))
+        admitted = 0
+        for _ in range(600):
+            clock.now += 0.1
+            admitted += await count_admitted(lambda: limits.admit("a", {"q": 1}), 100)
+        assert admitted == pytest.approx(300, abs=10), "half of the rate for each of two"
+        assert shared.calls <= 62, "nobody waits for a store that is away more than once a second"
+
+    async def test_a_rate_below_the_share_works_without_the_store(self, shared: MemoryRates, clock: Clock) -> None:
+        limits = build(shared, clock, 0.1, replicas=4)
+        shared.away = True
+        admitted = 0
+        for _ in range(400):
+            clock.now += 1
+            admitted += await count_admitted(lambda: limits.admit("a", {"q": 1}), 5)
+        assert admitted == pytest.approx(10, abs=1)
+
+    async def test_an_outage_leaves_no_debt(self, shared: MemoryRates, clock: Clock) -> None:
+        """What was spent within the share was paid for by the time that went by."""
+        limits = build(shared, clock, 10, replicas=2)
+        shared.away = True
+        for _ in range(600):
+            clock.now += 0.1
+            await count_admitted(lambda: limits.admit("a", {"q": 1}), 100)
+        shared.away = False
+        clock.now += 20
+        assert await count_admitted(lambda: limits.admit("a", {"q": 1})) == pytest.approx(100, abs=5)
+
+    async def test_what_the_store_did_not_hear_is_told_again(self, shared: MemoryRates, clock: Clock) -> None:
+        one, two = (build(shared, clock, 1, replicas=2) for _ in range(2))
+        shared.away = True
+        await one.admit("a", {"q": 500})
+        with pytest.raises(RateLimitedError):
+            await one.admit("a", {"q": 1})
+        shared.away = False
+        clock.now += 2
+        with pytest.raises(RateLimitedError):
+            await one.admit("a", {"q": 1})
+        await count_admitted(lambda: two.admit("a", {"q": 1}))
+        with pytest.raises(RateLimitedError) as caught:
+            await two.admit("a", {"q": 1})
+        assert caught.value.retry_after_seconds > 400
 
 
 class TestOverHttp:

@@ -10,6 +10,7 @@ from taskfleet_api.records import GroupCommit, Records
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
 from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
+from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.submitting import Submissions
 
@@ -37,6 +38,7 @@ class Services:
     directory: QueueDirectory
     monitor: QueueMonitor
     gate: BacklogGate
+    rates: RateLimits
     streams: OpenStreams
     submissions: Submissions
     tasks: Tasks

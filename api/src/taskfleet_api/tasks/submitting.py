@@ -125,7 +125,7 @@ class Submissions:
 
     async def _admit(self, principal: str, counts: Mapping[str, int]) -> None:
         """Within every bound, or OverloadedError: then the request costs nothing of its caller's rate."""
-        self._rates.admit(principal, counts)
+        await self._rates.admit(principal, counts)
         try:
             await self._quotas.admit(principal, counts)
         except TaskfleetError:
