@@ -185,10 +185,16 @@ class Settings(BaseSettings):
         default=20_000, ge=1, description="Submissions in memory that wait for their commit; beyond it 503."
     )
     submit_rate_per_caller: float | None = Field(
-        default=None, gt=0, description="Tasks a second of one caller at this replica, after a burst; beyond it 429."
+        default=None,
+        gt=0,
+        description="Tasks a second of one caller, at all replicas together, after a burst of ten seconds' worth; "
+        "beyond it 429.",
     )
     submit_rate_per_queue: float | None = Field(
-        default=None, gt=0, description="Tasks a second into one queue at this replica, after a burst; beyond it 429."
+        default=None,
+        gt=0,
+        description="Tasks a second into one queue, at all replicas together, after a burst of ten seconds' worth; "
+        "beyond it 429.",
     )
     max_open_requests: int = Field(
         default=1000,
