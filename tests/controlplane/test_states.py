@@ -225,3 +225,33 @@ def test_several_queues_scale_one_pool_of_workers(control_plane: ControlPlane, n
     create(control_plane, build_task_queue(namespace, "late", queueName="several-b"))
     condition = await_reason(control_plane, namespace, "late", "QueueConflict")
     assert f"{namespace}/several" in condition["message"]
+
+
+def test_a_field_that_only_a_newer_crd_knows_is_ignored_and_named(
+    control_plane: ControlPlane, namespace: str, operator: OperatorProcess
+) -> None:
+    """An upgrade brings the CRD before the operator, and a rollback may leave it: its defaults are in every object."""
+    crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/taskqueues.taskfleet.dev"
+    place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/scaling/properties/ofTheNextVersion"
+    field = {"op": "add", "path": place, "value": {"type": "integer", "default": 3}}
+    create(control_plane, build_task_queue(namespace, "before-crd"))
+    control_plane.request("PATCH", crd, [field], "application/json-patch+json")
+
+    def is_served() -> bool:
+        spec = control_plane.request("GET", queue_path(namespace, "before-crd"))["spec"]
+        return "ofTheNextVersion" in spec["scaling"]
+
+    def is_named() -> bool:
+        condition = get_condition(control_plane, namespace, "before-crd")
+        told = "older than the CRD and ignores spec.scaling.ofTheNextVersion" in condition["message"]
+        return told and (condition["status"], condition["reason"]) == ("True", "Reconciled")
+
+    try:
+        eventually_sync(is_served, SECONDS)
+        operator.stop()
+        operator.start()  # a watch that is open goes on with the CRD before for a minute
+        eventually_sync(is_named, SECONDS)
+        patch(control_plane, namespace, "before-crd", {"spec": {"scaling": {"replicas": 2}}})
+        eventually_sync(lambda: get_replicas(control_plane, namespace, "before-crd") == 2, SECONDS)
+    finally:
+        control_plane.request("PATCH", crd, [{"op": "remove", "path": place}], "application/json-patch+json")

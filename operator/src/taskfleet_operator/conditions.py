@@ -9,6 +9,7 @@ from taskfleet_core.scaling import Cause, Decision
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_operator.names import ConditionType, Reason
 from taskfleet_operator.observed import Observed, PodFacts
+from taskfleet_operator.observing import explain_unknown
 
 __all__ = ["build_conditions", "find_unhealthy", "merge_conditions"]
 
@@ -83,6 +84,8 @@ def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verd
         if status == "False":
             return status, reason, message
     message = "; ".join(observed.degradations) or "queue, workers and scaling are in place"
+    if observed.unknown_fields:
+        message += f"; {explain_unknown(observed.unknown_fields)}"
     return "True", Reason.QUEUE_DEGRADED if observed.degradations else Reason.RECONCILED, message
 
 

@@ -20,7 +20,7 @@ from taskfleet_operator.fleet_pool import EVERYWHERE, Allowance, Pool, Usage
 from taskfleet_operator.indexing import get_key
 from taskfleet_operator.names import PolicyConditionType, Reason
 from taskfleet_operator.observed import Observed
-from taskfleet_operator.observing import explain_invalid
+from taskfleet_operator.observing import explain_invalid, explain_unknown, parse_document
 from taskfleet_operator.planning import get_replicas
 
 __all__ = ["FleetLimits", "PolicyState", "explain_allowance"]
@@ -37,6 +37,7 @@ class PolicyState:
     raw: Manifest
     policy: TaskQueuePolicy | None = None
     error: ValidationError | None = None
+    unknown_fields: tuple[str, ...] = ()  # which a newer CRD lets through
 
 
 @dataclass
@@ -56,9 +57,7 @@ class FleetLimits:
         state = self.policies.setdefault(key, PolicyState(raw))
         state.raw, before = raw, state.policy
         try:
-            state.policy = TaskQueuePolicy.model_validate(
-                {name: raw[name] for name in ("apiVersion", "kind", "metadata", "spec") if name in raw}
-            )
+            state.policy, state.unknown_fields = parse_document(TaskQueuePolicy, raw)
             state.error = None
         except ValidationError as error:
             state.error = error
@@ -169,7 +168,8 @@ def build_policy_status(state: PolicyState, usage: Usage | None, now: datetime) 
         kept = "the version before is followed" if state.policy else "nothing is limited by it"
         ready = ("False", Reason.INVALID_SPEC, f"{explain_invalid(state.error)}; {kept}")
     else:
-        ready = ("True", Reason.APPLIED, "the operator holds to it")
+        unknown = f"; {explain_unknown(state.unknown_fields)}" if state.unknown_fields else ""
+        ready = ("True", Reason.APPLIED, f"the operator holds to it{unknown}")
     wanted = {PolicyConditionType.READY: ready}
     status: Manifest = {"observedGeneration": generation}
     if usage is not None:

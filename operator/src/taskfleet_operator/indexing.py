@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.names import get_shard
-from taskfleet_operator.observing import parse_queue, parse_time
+from taskfleet_operator.observing import parse_document, parse_time
 
 __all__ = ["Entry", "Manifest", "QueueIndex", "get_key"]
 
@@ -34,6 +34,7 @@ class Entry:
     created: datetime
     queue: TaskQueue | None = None
     error: ValidationError | None = None
+    unknown_fields: tuple[str, ...] = ()  # of the spec, which a newer CRD lets through
     access: BrokerAccess | None = None
     places: tuple[Place, ...] = ()  # one for each of its queues
 
@@ -171,7 +172,7 @@ def _build_entry(key: str, raw: Manifest) -> Entry:
     created = raw["metadata"].get("creationTimestamp")
     entry = Entry(key, raw, parse_time(created) if created else datetime.max.replace(tzinfo=UTC))
     try:
-        entry.queue = parse_queue(raw)
+        entry.queue, entry.unknown_fields = parse_document(TaskQueue, raw)
     except ValidationError as error:
         entry.error = error
     return entry

@@ -65,6 +65,7 @@ class Observed:
     topology_ready: bool = True  # the queue stands at the broker: workers find it
     topology_error: str | None = None
     degradations: tuple[str, ...] = ()
+    unknown_fields: tuple[str, ...] = ()  # of the spec, which a newer CRD lets through
     completed: int = 0  # tasks finished by workers of this queue so far, also by those that are gone
     run_seconds_sum: float = 0.0
     slow_share: float | None = None  # of tasks that ran longer than a third of the grace period; None: not known

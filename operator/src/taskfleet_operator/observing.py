@@ -1,27 +1,44 @@
 """From what Kubernetes and brokers tell to what a decision needs to know. Pure."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from taskfleet_core.document_model import DocumentModel
 from taskfleet_core.statistics import ReadProblem, Trouble
-from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.names import CONTAINER, Reason
 from taskfleet_operator.observed import PodFacts
 
-__all__ = ["build_pod_facts", "explain_invalid", "explain_problem", "parse_queue", "parse_time"]
+__all__ = ["build_pod_facts", "explain_invalid", "explain_problem", "explain_unknown", "parse_document", "parse_time"]
 
 EX_CONFIG = 78  # the exit code of a loader that refuses the app
 REFUSAL_PREFIX = "taskfleet: "
 MESSAGE_MAX_CHARACTERS = 300
 
 Manifest = dict[str, Any]
+Document = TypeVar("Document", bound=DocumentModel)
 
 
-def parse_queue(raw: Manifest) -> TaskQueue:
-    """The TaskQueue as model. Raises pydantic's ValidationError (an older CRD may have let something through)."""
-    return TaskQueue.model_validate({key: raw[key] for key in ("apiVersion", "kind", "metadata", "spec") if key in raw})
+def parse_document(model: type[Document], raw: Manifest) -> tuple[Document, tuple[str, ...]]:
+    """What the API server has, as model, and the fields of it that the model does not know.
+
+    A CRD prunes what it does not know itself: such fields are those of a newer one, which an upgrade brings first and a
+    rollback leaves behind, with its defaults in every object. Raises pydantic's ValidationError for anything else
+    (an older CRD may have let something through).
+    """
+    document = {key: raw[key] for key in ("apiVersion", "kind", "metadata", "spec") if key in raw}
+    try:
+        return model.model_validate(document), ()
+    except ValidationError as error:
+        found = model.model_validate(document, extra="ignore")
+        unknown = [item["loc"] for item in error.errors() if item["type"] == "extra_forbidden"]
+        return found, tuple(".".join(map(str, place)) for place in unknown)
+
+
+def explain_unknown(fields: tuple[str, ...]) -> str:
+    """For the message of a condition."""
+    return f"this operator is older than the CRD and ignores {', '.join(fields)}"
 
 
 def explain_invalid(error: ValidationError) -> str:

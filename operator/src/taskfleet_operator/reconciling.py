@@ -285,6 +285,7 @@ class Reconciler:
             topology_ready=topology.is_ready,
             topology_error=topology.error,
             degradations=topology.degradations,
+            unknown_fields=entry.unknown_fields,
             completed=state.counters.completed,
             run_seconds_sum=state.counters.run_seconds_sum,
             slow_share=state.counters.slow_share,

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from taskfleet_core.statistics import ReadProblem, Trouble
+from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.conditions import find_unhealthy
-from taskfleet_operator.observing import build_pod_facts, explain_problem
+from taskfleet_operator.observing import build_pod_facts, explain_problem, explain_unknown, parse_document
 from taskfleet_operator.topology_keeping import QueueState
 
 REFUSED = (
@@ -120,3 +122,24 @@ def test_a_new_queue_without_figures_is_no_alarm() -> None:
 )
 def test_a_queue_is_new_until_its_figures_must_be_there(state: QueueState, expected: bool) -> None:
     assert state.is_new(100.0) is expected
+
+
+def build_raw(**scaling: Any) -> dict[str, Any]:
+    """A TaskQueue as the API server has it, with what it says beside the fields that are read."""
+    worker = {"image": "registry.example/thumbs:1", "app": "thumbs:app"}
+    raw = {"apiVersion": "taskfleet.dev/v1alpha1", "kind": "TaskQueue", "metadata": {"name": "thumbs"}, "status": {}}
+    return {**raw, "spec": {"worker": worker, "scaling": scaling}}
+
+
+def test_fields_of_a_newer_crd_are_ignored_and_named() -> None:
+    queue, unknown = parse_document(TaskQueue, build_raw(maxReplicas=3, ofTheNextVersion=1))
+    assert queue.spec.scaling.max_replicas == 3
+    assert unknown == ("spec.scaling.ofTheNextVersion",)
+    assert "spec.scaling.ofTheNextVersion" in explain_unknown(unknown)
+    assert parse_document(TaskQueue, build_raw())[1] == ()
+
+
+def test_what_is_wrong_is_refused_beside_what_is_unknown() -> None:
+    with pytest.raises(ValidationError) as refused:
+        parse_document(TaskQueue, build_raw(maxReplicas=-1, ofTheNextVersion=1))
+    assert [error["loc"][-1] for error in refused.value.errors()] == ["maxReplicas"]
