@@ -16,6 +16,7 @@ from taskfleet_api.kubernetes_access import KubernetesAccess, find_kubernetes_ur
 from taskfleet_api.live import LiveStore
 from taskfleet_api.metrics import ObservedMetrics
 from taskfleet_api.oidc_access import OidcAccess, OidcRules
+from taskfleet_api.queues.history import Histories
 from taskfleet_api.queues.service import Queues
 from taskfleet_api.records import GroupCommit, Records, open_records
 from taskfleet_api.schedules.service import Schedules
@@ -176,6 +177,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         submissions=submissions,
         tasks=tasks,
         queues=Queues(records=records, background=background, tasks=tasks, live=live),
+        histories=Histories(records, directory),
         schedules=Schedules(records=records, directory=directory, callbacks=policy),
         keys=Keys(records=records, ring=ring),
         observed=ObservedMetrics(),

@@ -223,6 +223,9 @@ class Settings(BaseSettings):
         default=30, gt=0, description="How long an open record may be unknown to everybody before it runs again."
     )
     retention_days: float = Field(default=30, gt=0, description="Age at which finished records are deleted.")
+    history_days: float = Field(
+        default=2, ge=0, le=30, description="How long figures of the queues are kept for their charts; 0 keeps none."
+    )
 
     # Callbacks
     callback_secrets: Secrets = Field(

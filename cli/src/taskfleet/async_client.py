@@ -15,7 +15,18 @@ import httpx
 
 from taskfleet.errors import TaskfleetError, UnavailableError, WaitTimeoutError, build_error
 from taskfleet.keys import check_key
-from taskfleet.models import ApiKey, Event, Queue, Retry, Schedule, Submission, Task, TaskSignature, format_time
+from taskfleet.models import (
+    ApiKey,
+    Event,
+    Queue,
+    QueueHistory,
+    Retry,
+    Schedule,
+    Submission,
+    Task,
+    TaskSignature,
+    format_time,
+)
 from taskfleet.sse import SseMessage, SseParser
 from taskfleet_core.states import TaskState
 
@@ -269,6 +280,19 @@ class AsyncClient:
     async def queue_scaling(self, name: str) -> dict[str, Any]:
         """Why a queue has as many workers as it has: the last decision with its terms, and its steps in sentences."""
         return dict(await self._call("GET", f"/queues/{_quote(name)}/scaling"))
+
+    async def queue_history(
+        self,
+        name: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step_seconds: int | None = None,
+    ) -> QueueHistory:
+        """How a queue stood, by default in the last hour. Intervals of 10 s are kept an hour, of 60 s six hours, of
+        600 s as long as the API is told; without `step_seconds` it takes the shortest that fit."""
+        params = {"since": format_time(since), "until": format_time(until), "step_seconds": step_seconds}
+        return QueueHistory.model_validate(await self._call("GET", f"/queues/{_quote(name)}/history", params=params))
 
     async def redrive(self, name: str) -> dict[str, Any]:
         """Start a new attempt of every dead task of a queue."""

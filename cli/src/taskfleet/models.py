@@ -13,8 +13,11 @@ from taskfleet_core.states import FINAL_STATES, TaskState
 __all__ = [
     "ApiKey",
     "Event",
+    "HistoryPoint",
     "Queue",
+    "QueueHistory",
     "Retry",
+    "ScalingChange",
     "Schedule",
     "Submission",
     "Task",
@@ -148,6 +151,42 @@ class Queue(_Answer):
     decision: dict[str, Any] | None = None  # the last one about its workers
     records: dict[str, int] | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
+
+
+class HistoryPoint(_Answer):
+    """What was seen of a queue in one interval; None means unknown, never zero."""
+
+    at: datetime  # its beginning
+    ready: int | None = None
+    running: float | None = None
+    oldest_wait_seconds: float | None = None
+    desired: int | None = None
+    workers: int | None = None
+    arrivals_per_second: float | None = None
+    finished: int | None = None
+    failed: int | None = None
+    wait_p50_seconds: float | None = None
+    wait_p95_seconds: float | None = None
+
+
+class ScalingChange(_Answer):
+    """Another number of workers was wanted."""
+
+    at: datetime
+    before: int
+    replicas: int
+    reason: str | None = None
+
+
+class QueueHistory(_Answer):
+    """The history of a queue, the oldest first; an interval in which nobody looked is not there."""
+
+    queue: str
+    since: datetime
+    until: datetime
+    step_seconds: int
+    points: list[HistoryPoint]
+    decisions: list[ScalingChange]
 
 
 class TaskSignature(_Answer):

@@ -54,6 +54,53 @@ export interface FieldErrorModel {
   detail: string;
 }
 
+export interface HistoryColumnsModel {
+  queue: string;
+  ready: (number | null)[];
+  finished: (number | null)[];
+}
+
+export interface HistoryModel {
+  since: string;
+  until: string;
+  step_seconds: number;
+  queue: string;
+  points: HistoryPointModel[];
+  decisions: ScalingChangeModel[];
+}
+
+export interface HistoryPointModel {
+  /** Beginning of the interval. */
+  at: string;
+  /** Messages that waited; the most of an interval above 10 s. */
+  ready: number | null;
+  /** Messages in workers' hands; the mean of an interval above 10 s. */
+  running: number | null;
+  /** How long the task that was accepted first had been at the broker; null when none was. */
+  oldest_wait_seconds: number | null;
+  /** Workers that the last decision wanted. */
+  desired: number | null;
+  /** Workers that took new tasks. */
+  workers: number | null;
+  arrivals_per_second: number | null;
+  /** Attempts that ended in the interval. */
+  finished: number | null;
+  /** Those of them that failed, died or expired. */
+  failed: number | null;
+  /** Of the tasks that began; within 12 %. */
+  wait_p50_seconds: number | null;
+  wait_p95_seconds: number | null;
+}
+
+export interface ManyHistoriesModel {
+  since: string;
+  until: string;
+  step_seconds: number;
+  /** Beginnings of the intervals in which somebody looked. */
+  at: string[];
+  items: HistoryColumnsModel[];
+}
+
 export interface ProblemModel {
   /** Stable address that names the kind of problem. */
   type: string;
@@ -118,6 +165,15 @@ export interface RetryRules {
   max_backoff_seconds?: number;
   /** Draw each pause between zero and its length. */
   jitter?: boolean;
+}
+
+export interface ScalingChangeModel {
+  /** End of the interval in which it was decided. */
+  at: string;
+  before: number;
+  replicas: number;
+  /** null where it was not kept. */
+  reason: string | null;
 }
 
 export interface ScalingModel {

@@ -6,6 +6,7 @@ SCHEMA_VERSION = 1
 REGISTRY_KEY = "taskfleet:queues"  # hash: queue name -> JSON of QueueRegistration
 REMOVED_QUEUES_KEY = "taskfleet:queues:removed"  # sorted set: queue taken out of the registry on purpose -> Unix time
 DECISIONS_KEY = "taskfleet:decisions"  # hash: queue name -> JSON of DecisionReport, the last one
+HISTORY_KEY_PREFIX = "taskfleet:history:"  # hash with TTL per interval: replica -> JSON of what it saw end and begin
 EVENTS_STREAM = "taskfleet:events"  # stream: one field, EVENT_FIELD, JSON of TaskEvent
 EVENT_FIELD = "event"
 RECORDER_GROUP = "recorder"

@@ -12,6 +12,7 @@ from tests.support.waiting import eventually
 
 from taskfleet_api.background.recorder import Recorder
 from taskfleet_api.background.replicas import DEAD_LOOKS, Replicas, get_process
+from taskfleet_api.background.tallies import Tallies
 from taskfleet_api.live import StreamEntry
 from taskfleet_api.telemetry import REGISTRY
 from taskfleet_core import wire
@@ -83,7 +84,7 @@ async def test_a_replica_that_was_only_paused_records_nothing_twice(servers: Ser
     queue = f"paused-{uuid4().hex}"
     async with servers.replica(reclaim_idle_seconds=600) as replica:
         ids = await replica.submit([build_new_task(queue) for _ in range(5)])
-        paused = Recorder(replica.records, replica.live, FAST, consumer="paused-1/0")
+        paused = Recorder(replica.records, replica.live, FAST, Tallies(), consumer="paused-1/0")
         paused._unfinished = await _read_as(replica, store, "paused-1/0", ids, queue=queue)
         await eventually(lambda: _is(replica.states(ids), {"succeeded"}))
         await eventually(lambda: _lacks_consumer(replica, "paused-1"))
@@ -221,7 +222,7 @@ async def test_recording_keeps_up_with_a_fleet(rabbit_servers: Servers, store: S
             part = tasks[start : start + 1000]
             await store.emit(*(build_state_event(TaskState.RUNNING, task.id) for task in part))
             await store.emit(*(build_state_event(TaskState.SUCCEEDED, task.id, result=1) for task in part))
-        recorder = Recorder(records, live, FAST, consumer="only")
+        recorder = Recorder(records, live, FAST, Tallies(), consumer="only")
         started, processor = time.perf_counter(), time.process_time()
         while await live.fetch_stream_length():
             await recorder.step()

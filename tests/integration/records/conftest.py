@@ -53,6 +53,8 @@ TABLES = [
     "queues",
     "api_keys",
     "callbacks",
+    "queue_samples",
+    "sampled_intervals",
 ]
 
 

@@ -11,12 +11,13 @@ from sqlalchemy import event
 from tests.support.databases import PostgreSQL
 from tests.support.many_tasks import fill_tasks
 
-from taskfleet_api.records import Records, open_records
+from taskfleet_api.records import QueueSample, Records, open_records
 from taskfleet_api.records.model import TaskFilter
 from taskfleet_core.states import TaskState
 
 COUNT = 100_000
 NOW = datetime.now(UTC)
+QUEUES, INTERVALS, STEP = 300, 90, timedelta(seconds=10)
 FILTERS = {
     "all": TaskFilter(),
     "queue": TaskFilter(queue="queue-7"),
@@ -38,9 +39,14 @@ def filled_url(postgresql: PostgreSQL) -> Iterator[str]:
     async def migrate() -> None:
         records = await open_records(url, timeout_seconds=30)
         await records.migrate()
+        for number in range(INTERVALS):
+            at = NOW + number * STEP
+            samples = [QueueSample(queue=f"queue-{index}", at=at, ready=index, waits={}) for index in range(QUEUES)]
+            await records.save_interval(10, at, samples)
         await records.close()
 
     asyncio.run(migrate())
+    postgresql.execute("ANALYZE queue_samples; ANALYZE sampled_intervals", url)
     fill_tasks(postgresql, url, COUNT)
     yield url
     postgresql.drop_database(url)
@@ -96,3 +102,34 @@ async def test_a_page_is_read_from_an_index(large: Records, name: str) -> None:
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
     read = sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in nodes)
     assert read < COUNT / 4, read
+
+
+HISTORIES: dict[str, tuple[list[str], int]] = {
+    "of a queue": (["queue-7"], INTERVALS),
+    "of a page of queues": ([f"queue-{number}" for number in range(50)], INTERVALS),
+    "of many, to be rolled up": ([f"queue-{number}" for number in range(50)], 6),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+async def test_a_history_is_read_from_an_index(large: Records, name: str) -> None:
+    queues, intervals = HISTORIES[name]
+    explainer = Explainer(large)
+    found = await large.fetch_samples(queues, 10, NOW, NOW + intervals * STEP)
+    await large.fetch_samples(queues, 10, NOW, NOW + intervals * STEP, lean=True)
+    assert len(found) == len(queues) * intervals
+    nodes = await explainer.explain()
+    assert nodes
+    assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]
+    scans = [node for node in nodes if "Relation Name" in node]
+    read = sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans)
+    assert read <= 2 * max(len(found), QUEUES * 6)  # a few whole intervals may be read
+
+
+async def test_the_oldest_tasks_are_found_by_one_look_for_each_queue(large: Records, filled_url: str) -> None:
+    explainer = Explainer(large)
+    await large.fetch_oldest([f"queue-{number}" for number in range(50)])
+    nodes = await explainer.explain()
+    assert not [node for node in nodes if node["Node Type"] == "Seq Scan" and node["Relation Name"] == "tasks"]
+    of_tasks = [node for node in nodes if node.get("Relation Name") == "tasks"]
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in of_tasks) <= 50

@@ -23,6 +23,8 @@ OPERATIONS = {
     "getQueue": "GET /api/v1/queues/{name}",
     "listQueueTasks": "GET /api/v1/queues/{name}/tasks",
     "listQueueWorkers": "GET /api/v1/queues/{name}/workers",
+    "getQueueHistory": "GET /api/v1/queues/{name}/history",
+    "getHistories": "GET /api/v1/queues:history",
     "explainScaling": "GET /api/v1/queues/{name}/scaling",
     "redriveDead": "POST /api/v1/queues/{name}/dead:redrive",
     "purgeDead": "POST /api/v1/queues/{name}/dead:purge",

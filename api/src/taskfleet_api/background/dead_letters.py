@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import structlog
 
 from taskfleet_api.background.sweeping import announce_all
+from taskfleet_api.background.tallies import Tallies
 from taskfleet_api.brokers import DeadLetter, DeadReason
 from taskfleet_api.live import LiveStore
 from taskfleet_api.records import Records
@@ -62,8 +63,9 @@ def build_dead_event(letter: DeadLetter, at: datetime, loss: str = "") -> TaskEv
 class DeadLetterRecorder:
     """Handles one dead letter at a time; returning means committed, raising means that it comes again."""
 
-    def __init__(self, records: Records, live: LiveStore) -> None:
+    def __init__(self, records: Records, live: LiveStore, tallies: Tallies) -> None:
         self._records = records
+        self._tallies = tallies
         self._live = live
 
     async def handle(self, letter: DeadLetter) -> None:
@@ -75,6 +77,7 @@ class DeadLetterRecorder:
         )
         if result.finished:
             counter("taskfleet_tasks_finished_total").labels(letter.queue, event["state"]).inc()
+            self._tallies.note_end(letter.queue, event["state"])
         await announce_all(self._live, [event])
 
     async def _fetch_loss(self, letter: DeadLetter) -> str:

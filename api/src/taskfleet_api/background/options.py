@@ -42,6 +42,7 @@ class BackgroundOptions:
     schedule_catch_up_limit: int = 1_000  # `all` runs at most the newest so many
     schedule_batch: int = 100
     retention_days: float = 30.0
+    history_days: float = 2.0  # 0 keeps no history
     idempotency_ttl_seconds: float = 86_400.0
     retention_interval_seconds: float = 60.0
     retention_batch: int = 1_000
@@ -70,6 +71,7 @@ def options_from(settings: Settings) -> BackgroundOptions:
         sweep_interval_seconds=settings.sweep_interval_seconds,
         lease_quiet_seconds=settings.lease_quiet_seconds,
         retention_days=settings.retention_days,
+        history_days=settings.history_days,
         idempotency_ttl_seconds=settings.idempotency_ttl_seconds,
         callback_timeout_seconds=settings.callback_timeout_seconds,
         callback_attempts=settings.callback_attempts,

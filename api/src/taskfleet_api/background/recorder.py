@@ -7,6 +7,7 @@ import structlog
 
 from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.replicas import Replicas, get_process
+from taskfleet_api.background.tallies import Tallies
 from taskfleet_api.live import LiveStore, StreamEntry
 from taskfleet_api.records import Records
 from taskfleet_api.telemetry import counter, gauge, histogram
@@ -25,10 +26,13 @@ UNREADABLE_SHOWN = 300  # characters of an entry nobody can read
 class Recorder:
     """One consumer of the recorder group. Applying is idempotent, so every doubt is settled by doing it again."""
 
-    def __init__(self, records: Records, live: LiveStore, options: BackgroundOptions, *, consumer: str) -> None:
+    def __init__(
+        self, records: Records, live: LiveStore, options: BackgroundOptions, tallies: Tallies, *, consumer: str
+    ) -> None:
         self._records = records
         self._live = live
         self._options = options
+        self._tallies = tallies
         self._consumer = consumer
         self._unfinished: list[StreamEntry] = []
 
@@ -119,6 +123,7 @@ class Recorder:
         queues = {event["id"]: event["queue"] for event in events} if result.waits else {}
         for task_id, seconds in result.waits:
             histogram("taskfleet_task_wait_seconds").labels(queues[str(task_id)]).observe(seconds)
+            self._tallies.note_wait(queues[str(task_id)], seconds)
 
     def _measure(self, events: list[TaskEvent], applied: set[str], finished: set[str]) -> None:
         """The workers' metrics, once per attempt: only what changed a record counts."""
@@ -131,5 +136,6 @@ class Recorder:
             if ended or (event.get("ends_attempt") and event["id"] in applied):
                 finished.discard(event["id"])
                 counter("taskfleet_tasks_finished_total").labels(event["queue"], event["state"]).inc()
+                self._tallies.note_end(event["queue"], event["state"])
                 if "runtime_seconds" in event:
                     histogram("taskfleet_task_run_seconds").labels(event["queue"]).observe(event["runtime_seconds"])

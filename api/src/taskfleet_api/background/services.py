@@ -11,6 +11,7 @@ from taskfleet_api.background.dead_letters import DeadLetterRecorder
 from taskfleet_api.background.declaring import QueueDeclarer
 from taskfleet_api.background.directory import QueueDirectory
 from taskfleet_api.background.dispatcher import Dispatcher
+from taskfleet_api.background.history import HistoryWriter
 from taskfleet_api.background.monitor import QueueMonitor
 from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.outbox import Outbox
@@ -20,11 +21,13 @@ from taskfleet_api.background.replicas import LANE_SEPARATOR, Replicas
 from taskfleet_api.background.retention import Retention
 from taskfleet_api.background.supervision import LoopHealth, Supervisor
 from taskfleet_api.background.sweeping import DueSweeper, ExpirySweeper, LeaseSweeper
+from taskfleet_api.background.tallies import Tallies
 from taskfleet_api.background.ticking import ScheduleTicker
 from taskfleet_api.brokers import DeadLetters, Publisher, Topology
 from taskfleet_api.live import LiveStore
 from taskfleet_api.live.unacked import UnackedMessages
 from taskfleet_api.records import Records
+from taskfleet_api.records.sampling import FINEST_SECONDS
 from taskfleet_core.addresses import is_redis_url
 from taskfleet_core.errors import UnavailableError
 from taskfleet_core.statistics import StatisticsReader
@@ -60,6 +63,7 @@ class Background:
         self.directory = QueueDirectory(records, live, options, lambda queue: self.monitor.has_workers(queue))
         self.declarer = QueueDeclarer(topology, self.directory)
         self.monitor = QueueMonitor(self._own_queues, statistics, live, options)
+        self._tallies = Tallies()
         self._outbox = Outbox(publisher, live, self.monitor, self.declarer)
         self.dispatcher = Dispatcher(records, self._outbox, options)
         self._callbacks = CallbackSender(records, call, options) if call is not None else None
@@ -82,7 +86,14 @@ class Background:
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Stop all loops; the dispatcher first gets `grace_seconds` to publish and mark what it holds."""
         await self._supervisor.stop(
-            "schedules", "sweeper-due", "sweeper-expired", "sweeper-lease", "retention", "callbacks", "callback-review"
+            "schedules",
+            "sweeper-due",
+            "sweeper-expired",
+            "sweeper-lease",
+            "retention",
+            "history",
+            "callbacks",
+            "callback-review",
         )
         if not await self.dispatcher.drain(grace_seconds):
             log.info("dispatch_left_to_sweeper", tasks=self.dispatcher.waiting)
@@ -119,17 +130,17 @@ class Background:
         interval = options.beat_interval_seconds
         start("replicas", self.replicas.step, interval_seconds=interval, backoff_max_seconds=interval)
         for lane in range(options.recorder_lanes):
-            recorder = Recorder(self._records, self._live, options, consumer=f"{process}{lane}")
+            recorder = Recorder(self._records, self._live, options, self._tallies, consumer=f"{process}{lane}")
             start(f"recorder-{lane}", recorder.step)
-        successor = Recorder(self._records, self._live, options, consumer=f"{process}takeover")
+        successor = Recorder(self._records, self._live, options, self._tallies, consumer=f"{process}takeover")
         start(
             "recorder-takeover",
             lambda: successor.take_over_step(self.replicas),
             interval_seconds=options.takeover_interval_seconds,
         )
-        reclaimer = Recorder(self._records, self._live, options, consumer=f"{process}reclaim")
+        reclaimer = Recorder(self._records, self._live, options, self._tallies, consumer=f"{process}reclaim")
         start("recorder-reclaim", reclaimer.reclaim_step, interval_seconds=options.reclaim_interval_seconds)
-        handler = DeadLetterRecorder(self._records, self._live)
+        handler = DeadLetterRecorder(self._records, self._live, self._tallies)
 
         async def read_dead_letters() -> float:
             await self._dead_letters.run(self._own_queues, handler.handle)
@@ -149,6 +160,9 @@ class Background:
         start("sweeper-lease", lease.step, interval_seconds=options.lease_interval_seconds)
         start("schedules", ticker.step, interval_seconds=options.schedule_interval_seconds)
         start("retention", retention.step, interval_seconds=options.retention_interval_seconds)
+        if options.history_days > 0:
+            history = HistoryWriter(self._records, self._live, self.directory, self.monitor, self._tallies)
+            start("history", history.step, interval_seconds=FINEST_SECONDS)
         if self._callbacks is not None:
             start("callbacks", self._callbacks.step, interval_seconds=options.callback_interval_seconds)
             start("callback-review", self._callbacks.review_step, interval_seconds=options.callback_review_seconds)

@@ -6,7 +6,7 @@ Every call is bounded by a time limit and raises StoreUnavailableError; nothing 
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,6 +27,7 @@ LIVE_STATE_TTL_SECONDS = 86_400
 CANCELLED_TTL_SECONDS = 7 * 86_400
 STATES_CHUNK = 500
 MAX_LOSS_CHARACTERS = 500
+TALLIES_TTL_SECONDS = 60
 SCAN_SECONDS = 2.0  # how often heartbeats that no index names are looked for, while that is cheap
 SCAN_PAUSE_FACTOR = 20.0  # a key space that takes long to walk is walked less often
 
@@ -218,6 +219,26 @@ class LiveStore:
             for queue, report in reports.items()
             if isinstance(report, dict) and wanted <= report.keys()
         }
+
+    async def note_tallies(self, interval: int, replica: str, tallies: Mapping[str, Any]) -> None:
+        """Tell the replica that writes the history what this one recorded in the interval that began at `interval`
+        (Unix seconds)."""
+        key = f"{wire.HISTORY_KEY_PREFIX}{interval}"
+        async with self._limit("noting tallies"), self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, replica, json.dumps(tallies))
+            pipe.expire(key, TALLIES_TTL_SECONDS)
+            await pipe.execute()
+
+    async def take_tallies(self, intervals: Sequence[int]) -> list[dict[str, Any]]:
+        """Take what replicas recorded in these intervals, one mapping from each that recorded anything; nobody else
+        gets it."""
+        async with self._limit("taking tallies"), self._client.pipeline(transaction=True) as pipe:
+            for interval in intervals:
+                pipe.hvals(f"{wire.HISTORY_KEY_PREFIX}{interval}")
+                pipe.delete(f"{wire.HISTORY_KEY_PREFIX}{interval}")
+            answers = await pipe.execute()
+        texts = [text for answer in answers[::2] for text in answer]
+        return [tallies for text in texts if isinstance(tallies := parse_json(text), dict)]
 
     async def fetch_catalog(self, queue: str) -> dict[str, Any]:
         """Fetch task name -> JSON schema of its parameters, as the queue's workers announced them."""

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "HistoryModel",
+    "ManyHistoriesModel",
     "PurgeAnswer",
     "QueueList",
     "QueueModel",
@@ -81,6 +83,64 @@ class ScalingModel(Answer):
     queue: str
     decision: DecisionModel | None = Field(description="null: nothing has been decided about this queue yet.")
     steps: list[str] = Field(description="The way to the decision in sentences, the outcome last.")
+
+
+class HistoryPointModel(Answer):
+    """What was seen in one interval; what is unknown is null and never zero."""
+
+    at: datetime = Field(description="Beginning of the interval.")
+    ready: int | None = Field(description="Messages that waited; the most of an interval above 10 s.")
+    running: float | None = Field(description="Messages in workers' hands; the mean of an interval above 10 s.")
+    oldest_wait_seconds: float | None = Field(
+        description="How long the task that was accepted first had been at the broker; null when none was."
+    )
+    desired: int | None = Field(description="Workers that the last decision wanted.")
+    workers: int | None = Field(description="Workers that took new tasks.")
+    arrivals_per_second: float | None
+    finished: int | None = Field(description="Attempts that ended in the interval.")
+    failed: int | None = Field(description="Those of them that failed, died or expired.")
+    wait_p50_seconds: float | None = Field(description="Of the tasks that began; within 12 %.")
+    wait_p95_seconds: float | None
+
+
+class ScalingChangeModel(Answer):
+    """Another number of workers was wanted."""
+
+    at: datetime = Field(description="End of the interval in which it was decided.")
+    before: int
+    replicas: int
+    reason: str | None = Field(description="null where it was not kept.")
+
+
+class SpanModel(Answer):
+    """The intervals that begin in [since, until)."""
+
+    since: datetime
+    until: datetime
+    step_seconds: int
+
+
+class HistoryModel(SpanModel):
+    """The history of a queue, the oldest first. An interval in which nobody looked is not there."""
+
+    queue: str
+    points: list[HistoryPointModel]
+    decisions: list[ScalingChangeModel]
+
+
+class HistoryColumnsModel(Answer):
+    """A queue's figures, one for each time."""
+
+    queue: str
+    ready: list[int | None]
+    finished: list[int | None]
+
+
+class ManyHistoriesModel(SpanModel):
+    """The history of several queues."""
+
+    at: list[datetime] = Field(description="Beginnings of the intervals in which somebody looked.")
+    items: list[HistoryColumnsModel]
 
 
 class WorkerModel(Answer):

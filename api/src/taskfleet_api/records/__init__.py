@@ -22,6 +22,7 @@ from taskfleet_api.records.model import (
     TaskFilter,
     TaskRecord,
 )
+from taskfleet_api.records.sampling import QueueSample
 from taskfleet_api.records.store import Records, open_records
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "NewTask",
     "Outcome",
     "Page",
+    "QueueSample",
     "Records",
     "RetryPolicy",
     "ScheduleRecord",

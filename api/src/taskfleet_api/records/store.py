@@ -13,6 +13,7 @@ from sqlalchemy import text
 from taskfleet_api.records import (
     callbacks,
     commanding,
+    history,
     keys,
     migrating,
     publishing,
@@ -37,6 +38,7 @@ from taskfleet_api.records.model import (
     TaskFilter,
     TaskRecord,
 )
+from taskfleet_api.records.sampling import QueueSample
 from taskfleet_core.events import QueueRegistration, TaskEvent
 
 __all__ = ["Records", "open_records"]
@@ -245,6 +247,36 @@ class Records:
         return await self._run(
             "recording a tick", schedules.insert_tick_tasks, schedule_id, tick_at, next_at, task, self._grace
         )
+
+    # The history of the queues
+
+    async def has_interval(self, step_seconds: int, at: datetime) -> bool:
+        """Whether the interval that begins at `at` is written."""
+        return await self._run("reading the history", history.has_interval, step_seconds, at)
+
+    async def save_interval(self, step_seconds: int, at: datetime, samples: Sequence[QueueSample]) -> bool:
+        """Write an interval; False when any replica has done so. Queues left out are those where nothing was."""
+        return await self._run("writing the history", history.save_interval, step_seconds, at, samples)
+
+    async def fetch_intervals(self, step_seconds: int, since: datetime, until: datetime) -> list[datetime]:
+        """The beginnings of the written intervals in [since, until)."""
+        return await self._run("reading the history", history.fetch_intervals, step_seconds, since, until)
+
+    async def fetch_samples(
+        self, names: Sequence[str], step_seconds: int, since: datetime, until: datetime, *, lean: bool = False
+    ) -> list[QueueSample]:
+        """The samples in [since, until) of these queues, by queue and time. `lean`: only their depth and ends."""
+        return await self._run(
+            "reading the history", history.fetch_samples, names, step_seconds, since, until, lean=lean
+        )
+
+    async def fetch_oldest(self, names: Sequence[str]) -> dict[str, datetime]:
+        """Since when the task at the broker that was accepted first has been there, of the queues that have one."""
+        return await self._run("reading the oldest tasks", history.fetch_oldest, names)
+
+    async def delete_intervals(self, step_seconds: int, older_than: datetime, limit: int) -> int:
+        """Delete up to `limit` intervals of this length that began before; how many."""
+        return await self._run("deleting old history", history.delete_intervals, step_seconds, older_than, limit)
 
     # API keys
 

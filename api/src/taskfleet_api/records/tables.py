@@ -25,7 +25,9 @@ __all__ = [
     "callbacks",
     "idempotency_keys",
     "metadata",
+    "queue_samples",
     "queues",
+    "sampled_intervals",
     "schedule_ticks",
     "schedules",
     "task_attempts",
@@ -211,3 +213,34 @@ callbacks = Table(
 # Those to be delivered by the time they are due, without those of receivers that are busy; and in the order of their
 # tasks those that still wait for their task's end.
 Index("ix_callbacks_due", callbacks.c.state, callbacks.c.due_at, callbacks.c.receiver)
+
+# The history of the queues. An interval that was looked at has a row here; a queue has none of its own where nothing
+# was there, so that sleeping queues cost nothing. Bounded by deleting old intervals.
+sampled_intervals = Table(
+    "sampled_intervals",
+    metadata,
+    Column("step_seconds", SmallInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, primary_key=True),  # its beginning
+    **MYSQL,
+)
+
+queue_samples = Table(
+    "queue_samples",
+    metadata,
+    Column("queue", name, primary_key=True),
+    Column("step_seconds", SmallInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, primary_key=True),
+    Column("ready", BigInteger),
+    Column("running", Double),
+    Column("oldest_wait_seconds", Double),
+    Column("desired", Integer),
+    Column("workers", Integer),
+    Column("arrivals_per_second", Double),
+    Column("finished", BigInteger),
+    Column("failed", BigInteger),
+    Column("waits", Text),  # JSON: bucket -> count
+    Column("reason", Text),
+    **MYSQL,
+)
+# Intervals are read whole to be rolled up, and deleted whole.
+Index("ix_queue_samples_interval", queue_samples.c.step_seconds, queue_samples.c.at)

@@ -17,6 +17,7 @@ from taskfleet_api.tasks.submitting import Submissions
 if TYPE_CHECKING:
     from taskfleet_api.keys.service import Keys
     from taskfleet_api.metrics import ObservedMetrics
+    from taskfleet_api.queues.history import Histories
     from taskfleet_api.queues.service import Queues
     from taskfleet_api.schedules.service import Schedules
 
@@ -43,6 +44,7 @@ class Services:
     submissions: Submissions
     tasks: Tasks
     queues: "Queues"
+    histories: "Histories"
     schedules: "Schedules"
     keys: "Keys"
     observed: "ObservedMetrics"

@@ -1,0 +1,175 @@
+"""The history of queues as readers want it: stored intervals, and what is not rolled up yet made of finer ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, pairwise
+from typing import Any
+
+from taskfleet_api.access import get_caller
+from taskfleet_api.background import QueueDirectory
+from taskfleet_api.records import QueueSample, Records
+from taskfleet_api.records.sampling import (
+    STEPS_SECONDS,
+    fill_quiet,
+    find_age,
+    find_percentile,
+    floor_to,
+    merge_samples,
+)
+from taskfleet_api.tasks.visibility import find_queue
+from taskfleet_core.errors import FieldError, InvalidInputError
+
+__all__ = ["MAX_POINTS", "Histories", "Span", "plan_span"]
+
+MAX_POINTS = 1440
+_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
+DEFAULT_SPAN = timedelta(hours=1)
+
+# The intervals that were looked at, and of each queue the samples that were kept.
+Stored = tuple[list[datetime], dict[str, list[QueueSample]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is asked for: the intervals of this length that begin in [since, until). Whole intervals, so that the
+    answer stays the same while one lasts."""
+
+    since: datetime
+    until: datetime
+    step_seconds: int
+
+
+def plan_span(
+    now: datetime, since: datetime | None, until: datetime | None, step_seconds: int | None, history_days: float
+) -> Span:
+    """The intervals to read; without a step the shortest that are kept so long and are not too many. Pure.
+
+    Raises InvalidInputError for a time that ends before it begins and for more than MAX_POINTS.
+    """
+    until = min(until or now, now)
+    if until < _EPOCH:
+        raise _build_error("until", "must not lie before 1970")
+    since = since or until - DEFAULT_SPAN
+    if since >= until:
+        raise _build_error("since", "must lie before `until` and not in the future")
+    most = timedelta(days=history_days)
+    fitting = [
+        step
+        for step in STEPS_SECONDS
+        if now - since <= min(find_age(step, history_days), most) and (until - since).total_seconds() / step <= 400
+    ]
+    step = step_seconds or (fitting[0] if fitting else STEPS_SECONDS[-1])
+    if (until - since).total_seconds() / step > MAX_POINTS:
+        raise _build_error("since", f"makes more than {MAX_POINTS} points; ask for a shorter time or a longer step")
+    end = floor_to(until, step)
+    return Span(floor_to(since, step), end if end == until else end + timedelta(seconds=step), step)
+
+
+def _build_error(name: str, detail: str) -> InvalidInputError:
+    return InvalidInputError("The input is not valid.", (FieldError(f"#/query/{name}", detail),))
+
+
+class Histories:
+    """The history of the queues that the caller sees."""
+
+    def __init__(self, records: Records, directory: QueueDirectory) -> None:
+        self._records = records
+        self._directory = directory
+
+    async def describe(self, name: str, span: Span) -> dict[str, Any]:
+        """The history of one queue, and when another number of workers was decided. Raises NotFoundError."""
+        await get_caller().prepare((name,))
+        find_queue(self._directory, name)
+        intervals, stored = await self._fetch((name,), span)
+        samples = fill_quiet(name, stored.get(name, ()), intervals)
+        return _build_span(span) | {
+            "queue": name,
+            "points": [build_point(sample) for sample in samples],
+            "decisions": build_decisions(samples, span.step_seconds),
+        }
+
+    async def describe_many(self, names: Sequence[str], span: Span) -> dict[str, Any]:
+        """What sparklines of these queues need, in columns; queues that the caller does not see are left out."""
+        known = [name for name in dict.fromkeys(names) if self._directory.get(name) is not None]
+        await get_caller().prepare(known)
+        known = list(get_caller().select(known))
+        intervals, stored = await self._fetch(known, span, lean=True)
+        return _build_span(span) | {
+            "at": [moment.isoformat() for moment in intervals],
+            "items": [build_columns(name, fill_quiet(name, stored.get(name, ()), intervals)) for name in known],
+        }
+
+    async def _fetch(self, names: Sequence[str], span: Span, *, lean: bool = False) -> Stored:
+        """Stored intervals, and behind the last of them what finer ones already say."""
+        step = span.step_seconds
+        intervals = await self._records.fetch_intervals(step, span.since, span.until)
+        stored: dict[str, list[QueueSample]] = {}
+        if intervals:
+            stored = _by_queue(await self._records.fetch_samples(names, step, span.since, span.until, lean=lean))
+        index = STEPS_SECONDS.index(step)
+        if index == 0:
+            return intervals, stored
+        since = intervals[-1] + timedelta(seconds=step) if intervals else span.since
+        finer = STEPS_SECONDS[index - 1]
+        parts, samples = await self._fetch(names, Span(since, span.until, finer), lean=lean)
+        for at in sorted({floor_to(part, step) for part in parts}):
+            inside = [part for part in parts if floor_to(part, step) == at]
+            intervals.append(at)
+            for name, kept in samples.items():
+                if any(at <= sample.at < at + timedelta(seconds=step) for sample in kept):
+                    stored.setdefault(name, []).append(merge_samples(fill_quiet(name, kept, inside), at))
+        return intervals, stored
+
+
+def _by_queue(samples: Sequence[QueueSample]) -> dict[str, list[QueueSample]]:
+    return {name: list(group) for name, group in groupby(samples, lambda sample: sample.queue)}
+
+
+def _build_span(span: Span) -> dict[str, Any]:
+    return {
+        "since": span.since.astimezone(UTC).isoformat(),
+        "until": span.until.astimezone(UTC).isoformat(),
+        "step_seconds": span.step_seconds,
+    }
+
+
+def build_point(sample: QueueSample) -> dict[str, Any]:
+    """A sample as it is shown. Pure."""
+    return {
+        "at": sample.at.isoformat(),
+        "ready": sample.ready,
+        "running": sample.running,
+        "oldest_wait_seconds": sample.oldest_wait_seconds,
+        "desired": sample.desired,
+        "workers": sample.workers,
+        "arrivals_per_second": sample.arrivals_per_second,
+        "finished": sample.finished,
+        "failed": sample.failed,
+        "wait_p50_seconds": find_percentile(sample.waits or {}, 0.5),
+        "wait_p95_seconds": find_percentile(sample.waits or {}, 0.95),
+    }
+
+
+def build_columns(name: str, samples: Sequence[QueueSample]) -> Mapping[str, Any]:
+    """A queue's samples as columns. Pure."""
+    return {
+        "queue": name,
+        "ready": [sample.ready for sample in samples],
+        "finished": [sample.finished for sample in samples],
+    }
+
+
+def build_decisions(samples: Sequence[QueueSample], step_seconds: int) -> list[dict[str, Any]]:
+    """Where another number of workers was wanted than in the interval before, with the reason, if it is known. Pure."""
+    known = [sample for sample in samples if sample.desired is not None]
+    return [
+        {
+            "at": (after.at + timedelta(seconds=step_seconds)).isoformat(),
+            "before": before.desired,
+            "replicas": after.desired,
+            "reason": after.reason,
+        }
+        for before, after in pairwise(known)
+        if before.desired != after.desired
+    ]
