@@ -22,7 +22,7 @@ from taskfleet_api.keys.ring import KeyRing
 from taskfleet_api.middleware import Instrumentation, ProxyHeaders
 from taskfleet_api.openapi import build_openapi
 from taskfleet_api.queues import endpoints as queue_endpoints
-from taskfleet_api.references import REFERENCES, mount_references, run_references
+from taskfleet_api.references import find_references, run_references
 from taskfleet_api.schedules import endpoints as schedule_endpoints
 from taskfleet_api.settings import Settings
 from taskfleet_api.tasks import endpoints as task_endpoints
@@ -105,7 +105,6 @@ class Api(FastAPI):
 def create_app(settings: Settings) -> Api:
     """The app; nothing is opened before its lifespan begins."""
     app = Api(settings)
-    mount_references(app, settings.references)
     modules = (
         submission_endpoints,
         task_endpoints,
@@ -117,12 +116,12 @@ def create_app(settings: Settings) -> Api:
         metrics,
         documentation,
     )
-    routers = [module.router for module in modules]
+    routers = [*find_references(settings.references), *(module.router for module in modules)]
     if settings.console:
         routers.append(console_endpoints.build_router(settings.root_path))
-    for router in routers:
-        app.include_router(router)
-    add_error_handlers(app, [*(REFERENCES[name] for name in settings.references), *routers])
+    # Not by include_router: it would build each route a second time, for each app, and search routers in routers.
+    app.router.routes.extend(route for router in routers for route in router.routes)
+    add_error_handlers(app)
     # The last one added is the outermost.
     if app.keys is not None:
         app.add_middleware(Authentication, keys=app.keys)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -21,9 +21,8 @@ __all__ = ["add_error_handlers"]
 log = structlog.get_logger()
 
 
-def add_error_handlers(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Register the handlers; `routers` are all that the app has."""
-    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+def add_error_handlers(app: FastAPI) -> None:
+    """Register the handlers."""
     app.add_exception_handler(TaskfleetError, _handle_domain_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
@@ -77,6 +76,6 @@ def _build_pointer(location: Sequence[Any]) -> str:
 def find_allowed_methods(request: Request) -> list[str]:
     """Every method that some route has at the request's path; the framework names only those of one route."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    routes: list[APIRoute] = request.app.state.routes
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
     found = {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
     return sorted(found) or ["GET"]

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from tests.unit.api.conftest import RunningApp, build_settings
+from tests.unit.api.conftest import RunningApp, build_settings, on_shared
 
 from taskfleet_api.app import create_app
 from taskfleet_api.authentication import OPEN_PATHS
@@ -17,7 +17,7 @@ TASK = {"queue": "jobs", "task": "jobs.add"}
 BEARER = {"Authorization": f"Bearer {KEY}"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def overrides() -> dict[str, Any]:
     return {"auth_mode": "apiKey", "admin_key": KEY, "cors_origins": "https://console.example", "references": "000,003"}
 
@@ -34,19 +34,20 @@ WRONG = [
 ]
 
 
+@on_shared
 @pytest.mark.parametrize("headers", WRONG)
 @pytest.mark.parametrize("origin", [{}, {"Origin": "https://console.example"}], ids=["script", "browser"])
 async def test_submission_without_the_key_gets_401_and_leaves_nothing(
-    running: RunningApp, headers: dict[str, Any], origin: dict[str, str]
+    shared: RunningApp, headers: dict[str, Any], origin: dict[str, str]
 ) -> None:
     """The short way of submissions and the ordinary one (with an Origin) agree."""
-    answer = await running.client.post(URL, json=TASK, headers={**headers, **origin})
+    answer = await shared.client.post(URL, json=TASK, headers={**headers, **origin})
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"].endswith("/unauthenticated")
     challenge = 'Bearer realm="taskfleet"' + (', error="invalid_token"' if headers else "")
     assert answer.headers["www-authenticate"] == challenge
-    listed = await running.client.get(URL, headers=BEARER)
+    listed = await shared.client.get(URL, headers=BEARER)
     assert listed.json()["items"] == []
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 URL = "/api/v1/tasks:batch"
 TASK: dict[str, Any] = {"queue": "jobs", "task": "jobs.add"}
@@ -67,6 +67,7 @@ async def test_items_may_have_their_own_keys(running: RunningApp) -> None:
     assert [item["status"] for item in other.json()["items"]] == [409, 202]
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("content", "headers", "status"),
     [
@@ -81,8 +82,8 @@ async def test_items_may_have_their_own_keys(running: RunningApp) -> None:
         (b"[]", {"Content-Type": "text/plain"}, 415),
     ],
 )
-async def test_bodies_that_are_no_batch(running: RunningApp, content: bytes, headers: Any, status: int) -> None:
-    answer = await running.client.post(URL, content=content, headers={"Content-Type": "application/json"} | headers)
+async def test_bodies_that_are_no_batch(shared: RunningApp, content: bytes, headers: Any, status: int) -> None:
+    answer = await shared.client.post(URL, content=content, headers={"Content-Type": "application/json"} | headers)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.background.calling import decide_outcome
 from taskfleet_api.background.options import BackgroundOptions
@@ -25,7 +25,7 @@ URL = "https://example.org/hook"
 JOB: dict[str, Any] = {"queue": "jobs", "task": "jobs.add"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def overrides() -> dict[str, Any]:
     """With a secret, so that there are callbacks."""
     return {"callback_secrets": SECRET, "callback_allow": "10.1.0.0/16"}
@@ -83,13 +83,14 @@ async def test_a_task_shows_its_callback(running: RunningApp) -> None:
     assert (await running.client.get(f"/api/v1/tasks/{plain['id']}")).json()["callback"] is None
 
 
+@on_shared
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/", "https://localhost/", "https://a:b@example.org/", "x", ""])
-async def test_a_receiver_that_may_not_be_called_is_refused_by_field(running: RunningApp, url: str) -> None:
-    refused = await running.client.post("/api/v1/tasks", json=JOB | {"callback_url": url})
+async def test_a_receiver_that_may_not_be_called_is_refused_by_field(shared: RunningApp, url: str) -> None:
+    refused = await shared.client.post("/api/v1/tasks", json=JOB | {"callback_url": url})
     assert refused.status_code == 422, refused.text
     assert refused.json()["errors"][0]["pointer"] == "#/callback_url"
     schedule = JOB | {"cron": "0 6 * * *", "callback_url": url}
-    refused = await running.client.put("/api/v1/schedules/daily", json=schedule)
+    refused = await shared.client.put("/api/v1/schedules/daily", json=schedule)
     assert refused.json()["errors"][0]["pointer"] == "#/callback_url"
 
 

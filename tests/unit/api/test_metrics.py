@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.tasks.refusals import count_refusal
 from taskfleet_api.telemetry import METRICS, REGISTRY
@@ -43,6 +43,7 @@ async def test_what_is_unknown_is_no_zero(running: RunningApp) -> None:
     assert REGISTRY.get_sample_value("taskfleet_recorder_lag_seconds") == before
 
 
+@on_shared
 @pytest.mark.parametrize("origin", [{}, {"Origin": "http://x"}], ids=["short way", "ordinary way"])
 @pytest.mark.parametrize(
     ("path", "body", "reason"),
@@ -55,10 +56,10 @@ async def test_what_is_unknown_is_no_zero(running: RunningApp) -> None:
     ],
 )
 async def test_each_refusal_is_counted_once(
-    running: RunningApp, path: str, body: Any, reason: str, origin: dict[str, str]
+    shared: RunningApp, path: str, body: Any, reason: str, origin: dict[str, str]
 ) -> None:
     before = refused()
-    assert (await running.client.post(path, json=body, headers=origin)).status_code >= 400
+    assert (await shared.client.post(path, json=body, headers=origin)).status_code >= 400
     after = refused()
     assert {name: after[name] - before[name] for name in REASONS if after[name] != before[name]} == {reason: 1}
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.middleware import Instrumentation, ProxyHeaders
 
@@ -58,9 +58,10 @@ async def test_an_error_that_nobody_caught_is_a_problem_without_its_text() -> No
     assert "secret" not in json.dumps(json.loads(sent[1]["body"]))
 
 
+@on_shared
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/metrics", "/api/v1/tasks", "/nothing"])
-async def test_every_answer_tells_browsers_to_guess_and_frame_nothing(running: RunningApp, path: str) -> None:
-    answer = await running.client.get(path)
+async def test_every_answer_tells_browsers_to_guess_and_frame_nothing(shared: RunningApp, path: str) -> None:
+    answer = await shared.client.get(path)
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["referrer-policy"] == "no-referrer"

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 URL = "/api/v1/tasks"
 TASK: dict[str, Any] = {"queue": "jobs", "task": "jobs.add"}
@@ -47,6 +47,7 @@ async def test_filters_work_together(running: RunningApp) -> None:
     assert [item["id"] for item in found] == [wanted]
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("params", "status"),
     [
@@ -63,8 +64,8 @@ async def test_filters_work_together(running: RunningApp) -> None:
         ({"queue": "nowhere"}, 200),
     ],
 )
-async def test_odd_filters_never_fail_inside(running: RunningApp, params: dict[str, str], status: int) -> None:
-    answer = await running.client.get(URL, params=params)
+async def test_odd_filters_never_fail_inside(shared: RunningApp, params: dict[str, str], status: int) -> None:
+    answer = await shared.client.get(URL, params=params)
     assert answer.status_code == status, answer.text
     if status == 422:
         assert answer.json()["errors"][0]["pointer"].startswith(f"#/query/{next(iter(params))}")
@@ -77,6 +78,7 @@ async def test_a_cursor_belongs_to_its_filter(running: RunningApp) -> None:
     assert (await running.client.get(URL, params={"cursor": cursor, "queue": "jobs"})).status_code == 404
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -92,13 +94,14 @@ async def test_a_cursor_belongs_to_its_filter(running: RunningApp) -> None:
         ("GET", "/api/v1/schedules/x"),
     ],
 )
-async def test_what_is_not_there_is_a_404_problem(running: RunningApp, method: str, path: str) -> None:
-    answer = await running.client.request(method, path)
+async def test_what_is_not_there_is_a_404_problem(shared: RunningApp, method: str, path: str) -> None:
+    answer = await shared.client.request(method, path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -110,8 +113,8 @@ async def test_what_is_not_there_is_a_404_problem(running: RunningApp, method: s
         ("PATCH", "/api/v1/schedules/x", "DELETE, GET, PUT"),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_ones(running: RunningApp, method: str, path: str, allowed: str) -> None:
-    answer = await running.client.request(method, path)
+async def test_a_wrong_method_is_told_the_right_ones(shared: RunningApp, method: str, path: str, allowed: str) -> None:
+    answer = await shared.client.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed
     assert answer.headers["content-type"] == "application/problem+json"

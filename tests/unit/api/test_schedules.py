@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 URL = "/api/v1/schedules"
 DAILY: dict[str, Any] = {"queue": "jobs", "task": "jobs.report", "cron": "0 6 * * *", "time_zone": "Europe/Berlin"}
@@ -48,6 +48,7 @@ async def test_an_interval_counts_on_when_its_schedule_is_replaced(running: Runn
     assert first["next_at"] == again["next_at"]
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("members", "status", "pointer"),
     [
@@ -65,9 +66,9 @@ async def test_an_interval_counts_on_when_its_schedule_is_replaced(running: Runn
     ],
 )
 async def test_what_cannot_run_is_refused(
-    running: RunningApp, members: dict[str, Any], status: int, pointer: str | None
+    shared: RunningApp, members: dict[str, Any], status: int, pointer: str | None
 ) -> None:
-    answer = await running.client.put(f"{URL}/daily", json=DAILY | members)
+    answer = await shared.client.put(f"{URL}/daily", json=DAILY | members)
     assert answer.status_code == status, answer.text
     if pointer:
         assert answer.json()["errors"][0]["pointer"] == pointer

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.app import create_app
 
@@ -37,9 +37,10 @@ async def test_both_ways_give_the_same_answer(running: RunningApp) -> None:
     assert list(fast.json()) == list(ordinary.json())
 
 
+@on_shared
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://example.org"}], ids=["fast", "ordinary"])
-async def test_an_unknown_queue_is_404_with_the_ones_that_exist(running: RunningApp, headers: dict[str, str]) -> None:
-    answer = await running.client.post(URL, json=TASK | {"queue": "job"}, headers=headers)
+async def test_an_unknown_queue_is_404_with_the_ones_that_exist(shared: RunningApp, headers: dict[str, str]) -> None:
+    answer = await shared.client.post(URL, json=TASK | {"queue": "job"}, headers=headers)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["queues"] == ["jobs"]
@@ -82,6 +83,7 @@ async def test_requests_at_the_same_time_with_one_key_make_one_task(running: Run
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
+@on_shared
 @pytest.mark.parametrize(
     ("content", "content_type", "status"),
     [
@@ -106,11 +108,9 @@ async def test_requests_at_the_same_time_with_one_key_make_one_task(running: Run
         (b'{"queue":"jobs","task":"t","timeout_seconds":61}', "application/json", 422),
     ],
 )
-async def test_hostile_bodies_get_a_problem(
-    running: RunningApp, content: bytes, content_type: str, status: int
-) -> None:
+async def test_hostile_bodies_get_a_problem(shared: RunningApp, content: bytes, content_type: str, status: int) -> None:
     for headers in ({}, {"Origin": "https://example.org"}):
-        answer = await running.client.post(URL, content=content, headers={"Content-Type": content_type} | headers)
+        answer = await shared.client.post(URL, content=content, headers={"Content-Type": content_type} | headers)
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == status

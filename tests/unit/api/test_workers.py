@@ -3,7 +3,7 @@
 from uuid import UUID
 
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.queues.service import build_worker
 from taskfleet_core.events import Heartbeat
@@ -46,12 +46,14 @@ async def test_unknown_workers_and_decisions_are_null_and_not_empty(running: Run
     assert (await running.client.get("/api/v1/queues/nobody/workers")).status_code == 404
 
 
+@on_shared
 @pytest.mark.parametrize("ids", [[], ["no-id"], [str(UUID(int=number)) for number in range(101)]])
-async def test_a_stream_of_several_tasks_is_bounded(running: RunningApp, ids: list[str]) -> None:
-    answer = await running.client.get("/api/v1/tasks:events", params={"id": ids})
+async def test_a_stream_of_several_tasks_is_bounded(shared: RunningApp, ids: list[str]) -> None:
+    answer = await shared.client.get("/api/v1/tasks:events", params={"id": ids})
     assert answer.status_code == 422
 
 
-async def test_a_stream_of_tasks_that_do_not_exist_is_refused(running: RunningApp) -> None:
-    answer = await running.client.get("/api/v1/tasks:events", params={"id": str(UUID(int=1))})
+@on_shared
+async def test_a_stream_of_tasks_that_do_not_exist_is_refused(shared: RunningApp) -> None:
+    answer = await shared.client.get("/api/v1/tasks:events", params={"id": str(UUID(int=1))})
     assert answer.status_code == 404

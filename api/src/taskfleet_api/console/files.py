@@ -5,6 +5,7 @@ import hashlib
 import html
 import mimetypes
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 __all__ = ["STATIC", "ConsoleFile", "build_page", "read_files"]
@@ -26,8 +27,9 @@ class ConsoleFile:
     immutable: bool  # its name changes with its content
 
 
+@cache
 def read_files(folder: Path = STATIC) -> dict[str, ConsoleFile]:
-    """Every built file by its path below `/ui/`; empty when nothing was built."""
+    """Every built file by its path below `/ui/`; empty when nothing was built. Read once in the life of a process."""
     if not (folder / INDEX).is_file():
         return {}
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))

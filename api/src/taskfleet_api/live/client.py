@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import redis.asyncio
+from redis import DriverInfo
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,6 +22,8 @@ __all__ = ["end_task", "guarded", "open_client", "open_connection", "parse_event
 
 MAX_CONNECTIONS = 32
 CANCEL_AGAIN_SECONDS = 0.2
+# What a connection says of itself. Left to redis-py, each one would read the package's metadata from disk again.
+DRIVER = DriverInfo()
 
 
 def open_client(
@@ -52,6 +55,7 @@ def _options(timeout_seconds: float) -> dict[str, Any]:
         # What is no text is not ours: one such value among others must not keep the others from being read.
         "encoding_errors": "replace",
         "protocol": 2,
+        "driver_info": DRIVER,
     }
 
 

@@ -1,4 +1,4 @@
-"""Puts the references' routers into the app and keeps their tables alive while it runs."""
+"""Finds the references' routers for the app and keeps their tables alive while it runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -12,7 +12,7 @@ from taskfleet_api.references.outcomes import RowContract, RowTasks
 from taskfleet_api.references.rows import Rows
 from taskfleet_api.tasks.service import Services
 
-__all__ = ["REFERENCES", "mount_references", "run_references"]
+__all__ = ["find_references", "run_references"]
 
 REFERENCES: dict[str, APIRouter] = {
     "000": send_message.router,
@@ -24,8 +24,8 @@ REFERENCES: dict[str, APIRouter] = {
 _CONTRACTS: tuple[RowContract, ...] = (crud.CONTRACT, async_tasks.CONTRACT)
 
 
-def mount_references(app: FastAPI, names: Iterable[str]) -> None:
-    """Add the routes of the named references. Call it before the routes of `/api/v1/tasks/{id}` are added.
+def find_references(names: Iterable[str]) -> list[APIRouter]:
+    """The routers of the named references, each once. Their routes have to come before `/api/v1/tasks/{id}`.
 
     Raises ValueError for a name that is no reference.
     """
@@ -33,8 +33,7 @@ def mount_references(app: FastAPI, names: Iterable[str]) -> None:
     unknown = [name for name in wanted if name not in REFERENCES]
     if unknown:
         raise ValueError(f"no such reference: {', '.join(unknown)}; there are {', '.join(REFERENCES)}")
-    for name in wanted:
-        app.include_router(REFERENCES[name])
+    return [REFERENCES[name] for name in wanted]
 
 
 @asynccontextmanager
