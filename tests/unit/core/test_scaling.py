@@ -108,6 +108,33 @@ def test_first_decision(observation: Observation, spec: ScalingSpec, expected: i
     assert decision.reason
 
 
+def tell_rates(published: list[int]) -> list[float]:
+    """The arrivals that decisions a second apart believe; tasks take half a second, and one of them runs."""
+    rates, memory = [], None
+    for at, count in enumerate(published):
+        done = {"completed": count, "run_seconds_sum": count / 2}
+        decision = decide(see(at=float(at), published=count, unacknowledged=1, replicas=1, **done), SPEC, memory)
+        memory = decision.memory
+        rates.append(decision.terms.arrivals_per_second)
+    return rates
+
+
+def test_silence_after_a_crowd_ends_its_rate() -> None:
+    rates = tell_rates([0, *[84] * 20])
+    assert rates[3] > 2, "a crowd may go on"
+    assert rates[20] < 0.2, "nothing came for 19 s: more than 3 in 19 s are unlikely"
+
+
+def test_a_load_that_has_sunk_by_more_than_chance_is_believed_sooner_than_its_long_average() -> None:
+    steady, after = [20 * at for at in range(90)], [1780 + 2 * at for at in range(16)]
+    assert tell_rates(steady + after)[-1] < 20 * 0.4
+
+
+def test_figures_that_are_five_seconds_old_are_no_silence() -> None:
+    rates = tell_rates([50 * (at // 5) for at in range(120)])
+    assert min(rates[60:]) > 8
+
+
 def test_idle_queue_goes_to_zero_after_idle_seconds_and_not_before() -> None:
     pool = Pool(replace(SPEC, idle_seconds=30))
     for _ in range(20):

@@ -8,7 +8,9 @@ from taskfleet_core.scaling.model import Memory, Observation, ScalingSpec
 __all__ = ["get_rate", "get_run_seconds", "learn", "start_memory"]
 
 FAST_SECONDS, SLOW_SECONDS = 10.0, 30.0  # the two arrival averages; never shorter than a quarter of a run
-CHANCE_DEVIATIONS = 1.5  # the fast average above the slow one by less than this may be chance
+CHANCE_DEVIATIONS = 1.5  # the fast average that differs from the slow one by less than this may do so by chance
+SILENCE_SECONDS = 6.0  # without arrivals; less may be the age of the broker's figures
+MOST_UNSEEN_ARRIVALS = 3.0  # the rule of three: where none came in a time, more than three were unlikely (5 %)
 RUN_TIME_MEMORY_SECONDS = 300.0
 PRIOR_RUN_SECONDS = 2.0  # one imagined completion, until workers have told better
 ENOUGH_COMPLETIONS = 5  # before, the age of the oldest wait for a completion bounds the run time from below
@@ -24,6 +26,7 @@ def start_memory(seen: Observation, spec: ScalingSpec, depth: int) -> Memory:
         run_seconds_sum=seen.run_seconds_sum,
         tasks_in_queue=depth,
         task_seen_at=seen.at,
+        arrived_at=seen.at,
         completion_seen_at=seen.at,
     )
 
@@ -50,6 +53,7 @@ def learn(seen: Observation, spec: ScalingSpec, memory: Memory, ready: int, unac
         run_seconds=memory.run_seconds * keep + max(0.0, seen.run_seconds_sum - memory.run_seconds_sum),
         completion_seen_at=seen.at if done or not unacknowledged else memory.completion_seen_at,
         task_seen_at=seen.at if ready or unacknowledged or arrived else memory.task_seen_at,
+        arrived_at=seen.at if arrived else memory.arrived_at,
         needs=memory.needs if same else (),
         loads=memory.loads if same else (),
         lows=memory.lows if same else (),
@@ -80,6 +84,8 @@ def get_run_seconds(memory: Memory) -> float:
 
 
 def get_rate(memory: Memory) -> float:
-    """Arrivals per second: the slow average, or the fast one where it is higher by more than chance."""
+    """Arrivals per second: the slow average, or the fast one where more than chance divides them; little in silence."""
     chance = CHANCE_DEVIATIONS * math.sqrt(memory.slow_rate / (2 * FAST_SECONDS))  # of a Poisson count so averaged
-    return memory.fast_rate if memory.fast_rate > memory.slow_rate + chance else memory.slow_rate
+    rate = memory.slow_rate if abs(memory.fast_rate - memory.slow_rate) <= chance else memory.fast_rate
+    silent = memory.at - memory.arrived_at
+    return min(rate, MOST_UNSEEN_ARRIVALS / silent) if silent > SILENCE_SECONDS else rate

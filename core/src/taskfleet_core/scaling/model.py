@@ -104,6 +104,7 @@ class Memory:
     lows: Window = ()  # replicas of the last period of spec.scale_up, rising minima
     highs: Window = ()  # replicas of the last period of spec.scale_down, falling maxima
     task_seen_at: float = 0.0
+    arrived_at: float = 0.0
     completion_seen_at: float = 0.0
 
 
