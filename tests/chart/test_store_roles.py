@@ -43,3 +43,33 @@ def test_what_is_of_others_is_refused(worker: redis.Redis) -> None:
         worker.hset(_wire.REGISTRY_KEY, "q", "{}")
     with pytest.raises(redis.exceptions.NoPermissionError):
         worker.set(_wire.FENCE_KEY_PREFIX + "pod", "1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("SCAN", "0"),
+        ("RANDOMKEY",),
+        ("XRANGE", EVENTS, "-", "+"),
+        ("XREAD", "STREAMS", EVENTS, "0"),
+        ("PSUBSCRIBE", "taskfleet:*"),
+        ("GET", _wire.worker_key("theirs", "host")),
+        ("ZRANGE", _wire.WORKERS_INDEX_KEY, "0", "-1"),
+        ("EVAL", "return redis.call('XRANGE', KEYS[1], '-', '+')", "1", EVENTS),
+    ],
+)
+def test_ids_of_others_tasks_cannot_be_listed(worker: redis.Redis, words: tuple[str, ...]) -> None:
+    """States and results are read by id alone."""
+    with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission"):
+        worker.execute_command(*words)
+
+
+def test_heartbeats_and_catalogs_are_written_without_being_read(worker: redis.Redis) -> None:
+    key = _wire.worker_key("mine", "host")
+    worker.set(key, "{}", ex=5)
+    worker.zadd(_wire.WORKERS_INDEX_KEY, {key: 1.0})
+    worker.zremrangebyscore(_wire.WORKERS_INDEX_KEY, "-inf", 0)
+    worker.zrem(_wire.WORKERS_INDEX_KEY, key)
+    worker.delete(key)
+    worker.hset(_wire.CATALOG_KEY_PREFIX + "mine", "task", "{}")
+    worker.delete(_wire.CATALOG_KEY_PREFIX + "mine")

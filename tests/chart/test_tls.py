@@ -85,6 +85,24 @@ def test_each_role_has_its_own_user_and_key() -> None:
     assert keys["WORKER_BROKER_URL"] == keys["WORKER_REDIS_URL"] == "workerUrl"
 
 
+def test_a_user_for_each_queue_needs_one_administrator_without_rights_to_queues() -> None:
+    assert "usersUrl" not in str(render_chart().manifests)
+    rendered = render_chart({"rabbitmq": {"userPerQueue": True}, "tls": BY_SECRETS["tls"]})
+    broker = rendered.get("Secret", "taskfleet-broker")["stringData"]
+    definitions = json.loads(broker["definitions.json"])
+    (user,) = [user for user in definitions["users"] if user["name"] == "taskfleet-users"]
+    assert user["tags"] == ["administrator"]
+    assert user["name"] not in {row["user"] for row in definitions["permissions"]}
+    assert broker["usersUrl"] == f"https://taskfleet-users:{user['password']}@taskfleet-rabbitmq.shop.svc:15671"
+    holders = {
+        name
+        for name, pod in build_pods(rendered)
+        for container in pod["spec"]["containers"]
+        if "usersUrl" in str(container.get("env"))
+    }
+    assert holders == {"Deployment/taskfleet-operator"}
+
+
 def test_an_image_by_digest_has_no_tag() -> None:
     digest = "sha256:" + "ab" * 32
     pods = render_chart({"api": {"image": {"digest": digest}}, "valkey": {"image": {"digest": digest}}})

@@ -10,6 +10,7 @@ __all__ = [
     "is_redis_url",
     "parse_amqp_url",
     "redact_url",
+    "replace_login",
     "split_http_login",
 ]
 
@@ -112,6 +113,15 @@ def add_authority(url: str, ca_file: str | None) -> str:
     if option is None or option in dict(parse_qsl(query)):
         return url
     return f"{url}{'&' if query else '?'}{urlencode({option: ca_file})}"
+
+
+def replace_login(url: str, user: str, password: str) -> str:
+    """The same broker for another user; each of several AMQP servers, separated by `;`, gets the login."""
+    if ";" in url:
+        return ";".join(replace_login(part.strip(), user, password) for part in url.split(";") if part.strip())
+    parts = urlsplit(url)
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return parts._replace(netloc=f"{login}@{parts.netloc.rsplit('@', 1)[-1]}").geturl()
 
 
 def split_http_login(url: str, address: BrokerAddress) -> tuple[str, tuple[str, str]]:

@@ -42,6 +42,8 @@ HEADER_TRACEPARENT = "traceparent"
 DEAD_SUFFIX = ".dead"
 DEAD_EXCHANGE = "taskfleet.dead"  # of RabbitMQ 4: takes each dead letter to the dead-letter queue of its queue
 POLICY_PREFIX = "taskfleet."
+SEND_EXCHANGE_PREFIX = "taskfleet:to:"  # one exchange per queue, where each TaskQueue has its own broker user
+DELAY_EXCHANGE = "taskfleet:delayed"  # where such users send what shall wait; a queue's name can hold no colon
 
 # Environment of an injected worker
 ENV_QUEUE = "TASKFLEET_QUEUE"
@@ -57,6 +59,7 @@ ENV_ACCEPT_CONTENT = "TASKFLEET_ACCEPT_CONTENT"  # comma-separated
 ENV_DELIVERY_LIMIT = "TASKFLEET_DELIVERY_LIMIT"
 ENV_HEALTH_FILE = "TASKFLEET_HEALTH_FILE"  # touched each second while the worker's loop is alive
 ENV_LOG_FORMAT = "TASKFLEET_LOG_FORMAT"  # json | console
+ENV_CONFINED = "TASKFLEET_CONFINED"  # the broker user is the queue's own: `delays`, or `waits` where it may not delay
 
 HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_TTL_SECONDS = 5
@@ -75,6 +78,11 @@ def updates_channel(task_id: str) -> str:
 def worker_key(queue: str, host: str) -> str:
     """Key of a worker's heartbeat."""
     return f"{WORKER_KEY_PREFIX}{queue}:{host}"
+
+
+def send_exchange(queue: str) -> str:
+    """Name of the exchange that leads to one queue alone."""
+    return SEND_EXCHANGE_PREFIX + queue
 
 
 def dead_queue(queue: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from taskfleet_core.scaling import Cause, Decision
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_operator.names import ConditionType, Reason
-from taskfleet_operator.observed import Observed, PodFacts
+from taskfleet_operator.observed import Observed, PodFacts, UserState
 from taskfleet_operator.observing import explain_unknown
 
 __all__ = ["build_conditions", "find_unhealthy", "merge_conditions"]
@@ -29,13 +29,15 @@ def build_conditions(
     """All conditions, in a stable order, with the transition times of those that did not change."""
     metrics = _judge_metrics(observed)
     workers = _judge_workers(observed)
-    wanted = {
+    wanted: dict[ConditionType, Verdict] = {
         ConditionType.READY: _judge_ready(observed, metrics, workers),
         ConditionType.METRICS_AVAILABLE: metrics,
         ConditionType.SCALING_ACTIVE: _judge_scaling(observed, mode, decision),
         ConditionType.SCALING_LIMITED: _judge_limits(decision),
         ConditionType.WORKERS_HEALTHY: workers,
     }
+    if observed.user is not None:
+        wanted[ConditionType.BROKER_USER_READY] = _judge_user(observed.user)
     generation = observed.raw.get("metadata", {}).get("generation")
     earlier = (observed.raw.get("status") or {}).get("conditions") or []
     return merge_conditions(earlier, wanted, generation, now)
@@ -72,7 +74,7 @@ def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verd
     if observed.conflict_with:
         fix = f"the older TaskQueue {observed.conflict_with} serves this queue: delete one, or set another queueName"
         return "False", Reason.QUEUE_CONFLICT, fix
-    if observed.credentials is None:
+    if observed.credentials is None and observed.user is None:
         return "False", Reason.BROKER_SECRET_UNREADABLE, observed.credentials_error or "the broker secret is missing"
     if metrics[0] == "False" and metrics[1] in BROKER_REASONS:
         return metrics
@@ -80,6 +82,9 @@ def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verd
         return "False", Reason.QUEUE_UNAVAILABLE, observed.topology_error
     if not observed.topology_ready:
         return "False", Reason.QUEUE_PENDING, "the queue is being declared at the broker; workers start after that"
+    if observed.credentials is None and observed.user is not None:
+        _, why, message = _judge_user(observed.user)
+        return "False", why, message
     for status, reason, message in (metrics, workers):
         if status == "False":
             return status, reason, message
@@ -87,6 +92,19 @@ def _judge_ready(observed: Observed, metrics: Verdict, workers: Verdict) -> Verd
     if observed.unknown_fields:
         message += f"; {explain_unknown(observed.unknown_fields)}"
     return "True", Reason.QUEUE_DEGRADED if observed.degradations else Reason.RECONCILED, message
+
+
+def _judge_user(user: UserState) -> Verdict:
+    """The queue's own broker user. Without it nobody else's is handed out: workers keep the one that they have."""
+    kept = "workers go on as the user that they have, and none starts without"
+    if user.error and user.is_refused:
+        fix = "the operator's TASKFLEET_OPERATOR_BROKER_USERS_URL needs the login of an administrator of the broker"
+        return "False", Reason.BROKER_USER_REFUSED, f"{user.error}: {fix}; {kept}"
+    if user.error:
+        return "False", Reason.BROKER_USER_UNAVAILABLE, f"{user.error}; {kept}"
+    if not user.is_ready:
+        return "Unknown", Reason.BROKER_USER_PENDING, f"the broker user {user.name} is being made; {kept}"
+    return "True", Reason.BROKER_USER_MADE, "; ".join((f"workers log in as {user.name}", *user.notes))
 
 
 def _judge_metrics(observed: Observed) -> Verdict:

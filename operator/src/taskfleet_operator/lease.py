@@ -49,6 +49,7 @@ class Lease:
         self._monotonic = monotonic
         self._held_until = 0.0
         self._seen: tuple[str | None, float] = (None, 0.0)
+        self.uid: str | None = None  # of the Lease: the same for all replicas, another for each installation
         self.problem: str | None = "the Lease has not been read yet"  # what kept the last try from an answer
 
     @property
@@ -131,9 +132,10 @@ class Lease:
 
     async def _write(self, write: Callable[[dict[str, Any]], Any], manifest: dict[str, Any]) -> bool:
         try:
-            await write(manifest)
+            answer = await write(manifest)
         except ConflictError:
             return False
+        self.uid = answer["metadata"].get("uid")
         return True
 
     def _build(self, lease: dict[str, Any], transitions: int) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
+from taskfleet_core.addresses import is_amqp_url, parse_amqp_url
 from taskfleet_core.errors import TaskfleetError
 from taskfleet_core.taskqueue import POLICY_KIND
+from taskfleet_core.topology import QueueUsers
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory
 from taskfleet_operator.children.injection import Injection, read_injected_files
@@ -36,6 +38,8 @@ from taskfleet_operator.reporting import report_decisions
 from taskfleet_operator.settings import OperatorSettings, load_settings
 from taskfleet_operator.store import Store
 from taskfleet_operator.topology_keeping import TopologyKeeper
+from taskfleet_operator.user_keeping import UserKeeper
+from taskfleet_operator.user_seats import UserSeats
 from taskfleet_operator.watching import Watcher, find_owner_key
 from taskfleet_operator.work_queue import WorkQueue
 
@@ -63,12 +67,21 @@ class Operator:
         kube.guard_writes(lambda: self._lease.is_leader)
         self._watchers = {kind: Watcher(kube, kind, settings.namespace, self._on_child) for kind in CHILD_KINDS}
         self._keeper = TopologyKeeper(self._on_topology)
+        users_url = settings.broker_users_url
+        self._users = UserKeeper(
+            _open_users(settings.broker_address, users_url.get_secret_value()) if users_url else None,
+            get_tag=lambda: self._lease.uid,
+            list_in_use=lambda: self._seats.list_in_use(),
+            on_change=lambda key: self.work.add(key),
+        )
+        secrets, pods = self._watchers["Secret"], self._watchers["Pod"]
+        self._seats = UserSeats(self._users, secrets, pods, lambda: self.reconciler.index)
         self._poller = Poller(
             store=self._store,
             wanted=lambda: self.reconciler.get_wanted(),
             on_numbers=self._on_numbers,
             on_missing=self._keeper.report_missing,
-            on_return=self._keeper.report_return,
+            on_return=self._on_return,
             interval_seconds=settings.interval_seconds,
         )
         self._fleet = FleetLimits(settings.max_replicas, lambda key: self.work.add(key), _call_later)
@@ -80,6 +93,7 @@ class Operator:
             brokers=BrokerDirectory(kube, settings),
             poller=self._poller,
             keeper=self._keeper,
+            seats=self._seats,
             applier=Applier(kube, self._store, events, lambda: self.work.give_way()),
             events=events,
             watchers=self._watchers,
@@ -137,6 +151,7 @@ class Operator:
                 asyncio.create_task(self._watch_task_queues(stop), name="kopf"),
                 asyncio.create_task(self._sweep(), name="sweep"),
                 asyncio.create_task(self._poller.run(), name="poller"),
+                asyncio.create_task(self._users.run(), name="broker-users"),
                 asyncio.create_task(self._store.listen(self._on_wake), name="wake"),
                 asyncio.create_task(self._register(), name="registry"),
                 asyncio.create_task(report_decisions(self._store, self.reconciler.get_decisions), name="decisions"),
@@ -196,8 +211,20 @@ class Operator:
     def _on_topology(self, broker: BrokerAccess, queue: str) -> None:
         self._on_numbers(broker, {queue})
 
+    def _on_return(self, broker: BrokerAccess) -> None:
+        self._keeper.report_return(broker)
+        if self.reconciler.brokers.is_default(broker):
+            self._users.report_return()
+
     def _on_wake(self, queue: str) -> None:
         self._poller.wake(queue)
+
+
+def _open_users(broker_url: str, users_url: str) -> QueueUsers:
+    """Raises ValueError when the default broker is no RabbitMQ."""
+    if not is_amqp_url(broker_url):
+        raise ValueError("broker_users_url is for RabbitMQ, and broker_url names another broker")
+    return QueueUsers(users_url, parse_amqp_url(broker_url)[0])
 
 
 def _call_later(seconds: float, call: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from taskfleet_core.taskqueue import GROUP
 
 __all__ = [
+    "BROKER_USER",
     "CHILD_KINDS_BY_NAME",
     "CONTAINER",
     "DELETION_COST",
@@ -15,6 +16,7 @@ __all__ = [
     "MANAGED_SELECTOR",
     "PAUSED",
     "QUEUE_LABEL",
+    "ROTATE_USER",
     "SCALE_MANAGER",
     "SECRET_HASH",
     "SHARD_LABEL",
@@ -39,6 +41,8 @@ SHARD_LABEL = f"{GROUP}/shard"  # which operator serves it, where there are seve
 PAUSED = f"{GROUP}/paused"
 SPEC_HASH = f"{GROUP}/spec-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
+BROKER_USER = f"{GROUP}/broker-user"  # of a worker pod: the user by which it is known to the broker
+ROTATE_USER = f"{GROUP}/rotate-broker-user"  # of a TaskQueue: another value, another user
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
@@ -50,6 +54,7 @@ class ConditionType(StrEnum):
     SCALING_ACTIVE = "ScalingActive"
     SCALING_LIMITED = "ScalingLimited"
     WORKERS_HEALTHY = "WorkersHealthy"
+    BROKER_USER_READY = "BrokerUserReady"
 
 
 class PolicyConditionType(StrEnum):
@@ -67,6 +72,10 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     QUEUE_CONFLICT = "QueueConflict"
     BROKER_SECRET_UNREADABLE = "BrokerSecretUnreadable"
+    BROKER_USER_MADE = "BrokerUserMade"
+    BROKER_USER_PENDING = "BrokerUserPending"
+    BROKER_USER_REFUSED = "BrokerUserRefused"
+    BROKER_USER_UNAVAILABLE = "BrokerUserUnavailable"
     QUEUE_DEGRADED = "QueueDegraded"
     QUEUE_PENDING = "QueuePending"
     QUEUE_UNAVAILABLE = "QueueUnavailable"

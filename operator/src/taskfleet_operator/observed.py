@@ -9,7 +9,7 @@ from taskfleet_core.scaling import Decision, Memory
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
 
-__all__ = ["Credentials", "EventToSend", "Observed", "Plan", "PodFacts", "ScaleStep"]
+__all__ = ["Credentials", "EventToSend", "Observed", "Plan", "PodFacts", "ScaleStep", "UserState"]
 
 Manifest = dict[str, Any]
 
@@ -23,6 +23,8 @@ class Credentials:
     # Certificates (PEM) of the authorities that sign for the store and, where `is_default_broker`, for the broker.
     authorities: str | None = field(default=None, repr=False)
     is_default_broker: bool = True
+    broker_user: str | None = None  # the queue's own user, where it has one
+    confined: str | None = None  # what its workers are told of that user
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,17 @@ class PodFacts:
     last_exit_message: str | None = None
     has_ended: bool = False  # its processes are gone; only the object is left
     refusal: str | None = None  # what the injected loader said when it would not run the app
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """How far the broker user of a TaskQueue is."""
+
+    name: str
+    is_ready: bool = False  # it is at the broker with its rights, as far as is known
+    error: str | None = None  # of the last try
+    is_refused: bool = False  # the operator may not manage users
+    notes: tuple[str, ...] = ()  # what of the spec cannot be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,7 @@ class Observed:
     topology_error: str | None = None
     degradations: tuple[str, ...] = ()
     unknown_fields: tuple[str, ...] = ()  # of the spec, which a newer CRD lets through
+    user: UserState | None = None  # of the queue's own broker user, where it shall have one
     completed: int = 0  # tasks finished by workers of this queue so far, also by those that are gone
     run_seconds_sum: float = 0.0
     slow_share: float | None = None  # of tasks that ran longer than a third of the grace period; None: not known

@@ -28,6 +28,7 @@ ChildBuilder = Callable[[TaskQueue, Credentials, str], Children]
 REQUEUE_SECONDS = 1.0
 # Schedules fire, and Secrets of brokers get another content, without an event too.
 QUIET_REQUEUE_SECONDS = 15.0
+PENDING = (Reason.QUEUE_PENDING, Reason.BROKER_USER_PENDING)  # no faults: they pass by themselves
 MISSING_SECRET_SECONDS = 2.0  # somebody is about to make it, most likely
 
 
@@ -82,7 +83,7 @@ def _build_refusal(observed: Observed, now: datetime) -> Plan:
     conditions = build_conditions(observed, None, Reason.SCALING, now)
     ready = conditions[0]
     status = {**_counts(observed), "conditions": conditions}
-    events = (EventToSend("Warning", ready["reason"], ready["message"]),)
+    events = () if ready["reason"] in PENDING else (EventToSend("Warning", ready["reason"], ready["message"]),)
     pause = MISSING_SECRET_SECONDS if observed.credentials is None else None
     return Plan(status=status, events=events, memory=observed.memory, requeue_after_seconds=pause)
 
@@ -249,7 +250,7 @@ def _warn(observed: Observed, status: dict[str, Any]) -> tuple[EventToSend, ...]
     ready = status["conditions"][0]
     earlier = (observed.raw.get("status") or {}).get("conditions") or []
     before = next((item["reason"] for item in earlier if item["type"] == ready["type"]), None)
-    if ready["status"] != "False" or ready["reason"] in {before, Reason.QUEUE_PENDING}:
+    if ready["status"] != "False" or ready["reason"] in {before, *PENDING}:
         return ()
     return (EventToSend("Warning", ready["reason"], ready["message"]),)
 

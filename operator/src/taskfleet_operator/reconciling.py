@@ -35,6 +35,7 @@ from taskfleet_operator.polling import Poller
 from taskfleet_operator.samples import Sample, build_samples
 from taskfleet_operator.settings import OperatorSettings
 from taskfleet_operator.topology_keeping import QueueState, TopologyKeeper
+from taskfleet_operator.user_seats import UserSeats
 from taskfleet_operator.watching import Watcher
 
 __all__ = ["CHILD_KINDS", "Reconciler", "get_key"]
@@ -78,6 +79,7 @@ class Reconciler:
     brokers: BrokerDirectory
     poller: Poller
     keeper: TopologyKeeper
+    seats: UserSeats
     applier: Applier
     events: EventSender
     watchers: dict[str, Watcher]
@@ -103,6 +105,9 @@ class Reconciler:
         access, names = (old.access, list(old.queue.queue_weights)) if old and old.queue else (None, [])
         changed = self.index.put(raw)
         entry = self.index.entries[key]
+        if old is None:
+            for sender in self.seats.find_senders(entry.queue):
+                self.enqueue(sender)
         if entry.queue is not None and entry.queue.spec.broker is None:
             # Known without asking anybody. Other brokers are known after the first reconcile.
             own = self.brokers.default
@@ -117,6 +122,9 @@ class Reconciler:
         access = gone.access if gone else None
         self.index.remove(key)
         self._states.pop(key, None)
+        self.seats.keeper.drop(key)
+        for sender in self.seats.find_senders(gone.queue if gone else None):
+            self.enqueue(sender)
         namespace, _, name = key.partition("/")
         self.applier.forget(namespace, get_child_name(name))
         if self.fleet.leave(key, lambda: self._count_pods(key)):
@@ -266,10 +274,13 @@ class Reconciler:
             # Workers could not log in either, whatever the metrics, which ask for no password, go on to tell.
             reason = Reason.BROKER_CREDENTIALS_REFUSED
             text = f"{topology.error}: correct user, password and rights in {resolution.where}; replicas are held"
+        shared = self.brokers.build_credentials(resolution)
+        credentials, user = self.seats.seat(entry.key, queue, shared, is_declared=topology.is_ready)
         return Observed(
             queue=queue,
             raw=entry.raw,
-            credentials=self.brokers.build_credentials(resolution),
+            credentials=credentials,
+            user=user,
             credentials_error=resolution.error,
             children=self._get_children(queue),
             pods=pods,

@@ -32,6 +32,11 @@ class OperatorSettings(BaseSettings):
     broker_url: SecretStr = Field(description="The default broker, as this process reaches it.")
     broker_management_url: SecretStr | None = Field(default=None, description="RabbitMQ management API.")
     broker_metrics_url: SecretStr | None = Field(default=None, description="RabbitMQ Prometheus endpoint.")
+    broker_users_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ management API with the login of an administrator. Set: the workers of each TaskQueue "
+        "log in to the default broker as a user of their own, which it makes.",
+    )
     redis_url: SecretStr = Field(description="Redis/Valkey, as this process reaches it.")
     worker_broker_url: SecretStr | None = Field(default=None, description="The broker as workers reach it.")
     worker_redis_url: SecretStr | None = Field(default=None, description="Redis/Valkey as workers reach it.")

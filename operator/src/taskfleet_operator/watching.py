@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -60,6 +60,10 @@ class Watcher:
     def find_owned(self, key: str) -> list[Manifest]:
         """The objects that belong to a TaskQueue, in the order of their names."""
         return [self._objects[place] for place in sorted(self._owned.get(key, ()))]
+
+    def iterate(self) -> Iterator[Manifest]:
+        """All objects."""
+        return iter(list(self._objects.values()))
 
     def put(self, manifest: Manifest) -> None:
         """Take over what a write answered, so that the next look sees it before the watch brings it. The watch may

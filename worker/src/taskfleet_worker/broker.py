@@ -27,9 +27,11 @@ __all__ = ["build_queue", "build_transport_options", "is_redis", "patch_delayed_
 logger = logging.getLogger("taskfleet.worker")
 
 DELIVERY_EXCHANGE = "celery_delayed_delivery"
+FIRST_DELAY_EXCHANGE = f"celery_delayed_{DELAY_LEVELS - 1}"
 DELAY_MARKER = "taskfleet_delayed_declared"
 VISIBILITY_MARGIN_SECONDS = 300
 QUORUM = {"x-queue-type": "quorum"}
+CAN_DELAY = "delays"  # a value of ENV_CONFINED
 
 
 def is_redis(broker_url: str) -> bool:
@@ -46,8 +48,11 @@ def build_delay_binding(queue: str) -> Any:
     return binding(Exchange(DELIVERY_EXCHANGE, type="topic"), routing_key="*." * DELAY_LEVELS + queue)
 
 
-def build_queue(name: str, *, redis: bool, declares: bool) -> Queue:
-    """A queue on the default exchange."""
+def build_queue(name: str, *, redis: bool, declares: bool, confined: str | None = None) -> Queue:
+    """A queue on the default exchange, or, with a broker user of the queue's own, on the exchange that leads to it."""
+    if confined:
+        exchange = Exchange(_wire.send_exchange(name), type="fanout", no_declare=True)
+        return Queue(name, exchange=exchange, routing_key=name, queue_arguments=dict(QUORUM), no_declare=True)
     if redis:
         return Queue(name, exchange=Exchange("", type="direct"), routing_key=name, no_declare=not declares)
     return Queue(
@@ -78,20 +83,21 @@ def build_transport_options(settings: WorkerSettings, *, redis: bool) -> dict[st
 
 def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
     """Make the worker's first queue the default one; queues it does not know are declared as Taskfleet declares."""
-    mine = [build_queue(name, redis=redis, declares=False) for name in settings.queues]
+    confined = settings.confined
+    mine = [build_queue(name, redis=redis, declares=False, confined=confined) for name in settings.queues]
     others = [queue for queue in app.conf.task_queues or () if _is_routed(queue, settings.queues)]
     app.conf.update(
         task_queues=[*mine, *others],
         task_default_queue=settings.queue,
-        task_default_exchange="",
-        task_default_exchange_type="direct" if redis else "topic",
+        task_default_exchange=mine[0].exchange.name,
+        task_default_exchange_type=mine[0].exchange.type,
         task_default_routing_key=settings.queue,
         task_create_missing_queues=True,
     )
     for name in ("queues", "default_exchange", "router", "send_task_message"):
         app.amqp.__dict__.pop(name, None)
     queues = app.amqp.queues
-    queues.new_missing = lambda name: build_queue(name, redis=redis, declares=True)
+    queues.new_missing = lambda name: build_queue(name, redis=redis, declares=True, confined=confined)
 
 
 def _is_routed(queue: Any, own: Sequence[str]) -> bool:
@@ -106,13 +112,19 @@ def _is_routed(queue: Any, own: Sequence[str]) -> bool:
     )
 
 
-def patch_delayed_delivery() -> None:
+def patch_delayed_delivery(confined: str | None = None) -> None:
     """Replace functions of Celery's delayed delivery (RabbitMQ): declaring, the binding of queues, the routing key."""
     import celery.app.base as base
     import celery.worker.consumer.delayed_delivery as delayed
 
-    delayed.bind_queue_to_native_delayed_delivery_exchange = _bind_queue
-    delayed.declare_native_delayed_delivery_exchanges_and_queues = _declare_once
+    # A user of the queue's own may neither declare nor bind, and sends to another exchange: the operator made all.
+    delayed.bind_queue_to_native_delayed_delivery_exchange = _do_nothing if confined else _bind_queue
+    delayed.declare_native_delayed_delivery_exchanges_and_queues = _do_nothing if confined else _declare_once
+    if confined == CAN_DELAY:
+        base.Exchange = _open_delay_exchange
+    elif confined:
+        # Celery then sends it to the queue at once, and the worker that takes it waits.
+        base.detect_quorum_queues = lambda app, driver_type: (False, "")
     calculate = getattr(base, "calculate_routing_key", None)
     if calculate is not None and not hasattr(calculate, "taskfleet"):
 
@@ -122,6 +134,15 @@ def patch_delayed_delivery() -> None:
 
         calculate_routing_key.taskfleet = True  # type: ignore[attr-defined]
         base.calculate_routing_key = calculate_routing_key
+
+
+def _do_nothing(*args: Any, **options: Any) -> None:
+    """In place of what is not for this worker to do."""
+
+
+def _open_delay_exchange(name: str, **options: Any) -> Exchange:
+    """Where Celery sends what shall wait, by the one way into the delays that a confined user has."""
+    return Exchange(_wire.DELAY_EXCHANGE if name == FIRST_DELAY_EXCHANGE else name, **options)
 
 
 def _declare_once(connection: Any, queue_type: str, prefix: str | None = None) -> None:

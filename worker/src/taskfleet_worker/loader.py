@@ -56,7 +56,7 @@ class Loader(BaseLoader):
         broker.use_queue(self.app, settings, redis=redis)
         use_weights(settings.weights)
         if not redis:
-            broker.patch_delayed_delivery()
+            broker.patch_delayed_delivery(settings.confined)
         let_pool_leave_promptly()
         guard_pool()
         self.app.finalize()
@@ -105,6 +105,9 @@ class Loader(BaseLoader):
         # durable nor exclusive.
         if not redis:
             forced.update(control_queue_exclusive=True, event_queue_exclusive=True)
+        if settings.confined:
+            # These need queues and exchanges that are shared with the workers of others.
+            forced.update(worker_enable_remote_control=False, worker_send_task_events=False, task_send_sent_event=False)
         if settings.max_task_seconds is not None:
             limit = conf.task_time_limit
             forced["task_time_limit"] = min(limit or settings.max_task_seconds, settings.max_task_seconds)

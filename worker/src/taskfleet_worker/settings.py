@@ -28,6 +28,8 @@ class WorkerSettings:
     broker_ca_file: str | None = None
     # All queues that are served, with their weights, where these are several.
     weights: dict[str, int] = field(default_factory=dict)
+    # The broker user is the queue's own and declares nothing: `delays`, or `waits` if it may not delay at the broker.
+    confined: str | None = None
     host: str = field(default_factory=platform.node)
     pod_uid: str | None = None
     # Hard time limit where the pool has one; None: whatever the app says.
@@ -96,6 +98,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str], object]]] = {
     _wire.ENV_QUEUES: ("weights", _parse_weights),
     _wire.ENV_REDIS_URL: ("redis_url", str),
     _wire.ENV_BROKER_CA_FILE: ("broker_ca_file", str),
+    _wire.ENV_CONFINED: ("confined", str),
     _wire.ENV_HOST: ("host", str),
     _wire.ENV_POD_UID: ("pod_uid", str),
     _wire.ENV_MAX_TASK_SECONDS: ("max_task_seconds", float),

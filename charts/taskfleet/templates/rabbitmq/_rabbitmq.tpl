@@ -28,11 +28,22 @@ operator: {tags: [policymaker], configure: ".*", write: {{ $dead | quote }}, rea
 worker: {tags: [], configure: {{ $notDead | quote }}, write: {{ $notDead | quote }}, read: {{ $notDead | quote }}}
 {{- end -}}
 
+{{/*
+What the operator manages the users of TaskQueues with: RabbitMQ lets only administrators do that. It reads, writes and
+declares nothing in any virtual host, and is used for nothing else.
+*/}}
+{{- define "taskfleet.rabbitmq.usersUser" -}}
+{{- if .Values.rabbitmq.userPerQueue -}}taskfleet-users{{- end -}}
+{{- end -}}
+
 {{/* Users, permissions and the virtual host, which RabbitMQ takes in at each start: (list . PASSWORDS-BY-USER). */}}
 {{- define "taskfleet.rabbitmq.definitions" -}}
 {{- $passwords := last . -}}
 {{- $users := list (dict "name" "taskfleet" "password" $passwords.taskfleet "tags" (list "administrator")) -}}
 {{- $permissions := list (dict "user" "taskfleet" "vhost" "/" "configure" ".*" "write" ".*" "read" ".*") -}}
+{{- with include "taskfleet.rabbitmq.usersUser" (first .) -}}
+{{- $users = append $users (dict "name" . "password" (get $passwords .) "tags" (list "administrator")) -}}
+{{- end -}}
 {{- range $role, $rights := include "taskfleet.rabbitmq.roles" (first .) | fromYaml -}}
 {{- $user := printf "taskfleet-%s" $role -}}
 {{- $users = append $users (dict "name" $user "password" (get $passwords $user) "tags" $rights.tags) -}}

@@ -11,6 +11,7 @@ __all__ = [
     "GROUP",
     "KIND",
     "MAX_QUEUES",
+    "MAX_TARGETS",
     "NAME_MAX_LENGTH",
     "OBJECT_NAME_PATTERN",
     "PATTERN_FIXES",
@@ -27,6 +28,7 @@ GROUP = "taskfleet.dev"
 API_VERSION = "taskfleet.dev/v1alpha1"
 KIND = "TaskQueue"
 POLICY_KIND = "TaskQueuePolicy"  # see policy.py
+MAX_TARGETS = 64  # queues that a pool of workers sends to
 MAX_QUEUES = 16  # that one pool of workers serves
 NAME_MAX_LENGTH = 52  # leaves room for the suffixes of child objects in 63 characters
 

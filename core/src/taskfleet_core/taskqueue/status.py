@@ -12,7 +12,9 @@ __all__ = ["Condition", "Messages", "TaskQueueStatus"]
 class Condition(DocumentModel):
     """One observed aspect, as Kubernetes writes them."""
 
-    type: str = Field(description="Ready, MetricsAvailable, ScalingActive, ScalingLimited or WorkersHealthy.")
+    type: str = Field(
+        description="Ready, MetricsAvailable, ScalingActive, ScalingLimited, WorkersHealthy or BrokerUserReady."
+    )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field(description="Machine-readable reason in one word.")
     message: str = Field(default="", description="The reason for people.")

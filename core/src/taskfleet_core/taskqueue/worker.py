@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from taskfleet_core.document_model import DocumentModel, Rule
-from taskfleet_core.taskqueue.names import RESERVED_PATTERN, AppPath
+from taskfleet_core.taskqueue.names import MAX_TARGETS, RESERVED_PATTERN, AppPath, QueueName
 
 __all__ = ["Pool", "Worker"]
 
@@ -46,6 +46,12 @@ class Worker(DocumentModel):
         default_factory=lambda: ["json"],
         min_length=1,
         description="Content types that workers accept, in Celery's words. Submissions over HTTP are always JSON.",
+    )
+    sends_to: list[QueueName] = Field(
+        default_factory=list,
+        max_length=MAX_TARGETS,
+        description="Queues of other TaskQueues of the namespace that the tasks send to. Needed only where each "
+        "TaskQueue has a broker user of its own, which sends to its own queues otherwise.",
     )
     env: list[dict[str, Any]] = Field(
         default_factory=list,

@@ -9,7 +9,15 @@ from taskfleet_core import wire
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.metadata import build_child_metadata
 from taskfleet_operator.children.secret import AUTHORITY_KEY, BACKEND_KEY, BROKER_KEY, REDIS_KEY, build_secret_hash
-from taskfleet_operator.names import CONTAINER, PAUSED, SECRET_HASH, build_labels, build_selector, get_child_name
+from taskfleet_operator.names import (
+    BROKER_USER,
+    CONTAINER,
+    PAUSED,
+    SECRET_HASH,
+    build_labels,
+    build_selector,
+    get_child_name,
+)
 from taskfleet_operator.observed import Credentials
 from taskfleet_operator.overlay import merge
 
@@ -32,13 +40,18 @@ NON_ROOT_USER = 10001
 def build_deployment(queue: TaskQueue, *, injection: str, credentials: Credentials) -> dict[str, Any]:
     """The Deployment. `injection` names the ConfigMap with the worker package."""
     worker = queue.spec.worker
+    annotations = {SECRET_HASH: build_secret_hash(credentials)}
+    if credentials.broker_user:
+        annotations[BROKER_USER] = credentials.broker_user
     template = {
         "metadata": {
             "labels": {**queue.metadata.labels, **build_labels(queue.name)},
-            "annotations": {SECRET_HASH: build_secret_hash(credentials)},
+            "annotations": annotations,
         },
         "spec": _build_pod_spec(queue, injection),
     }
+    if credentials.confined:
+        _confine(template["spec"], credentials.confined)
     if credentials.authorities:
         _add_authorities(template["spec"], queue, credentials)
     return {
@@ -84,6 +97,13 @@ def _build_pod_spec(queue: TaskQueue, injection: str) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {}},
         ],
     }
+
+
+def _confine(pod: dict[str, Any], confined: str) -> None:
+    """Tell the worker that its broker user is the queue's own, which no heartbeats of Celery's may send."""
+    (container,) = pod["containers"]
+    container["command"] += ["--without-heartbeat"]
+    container["env"] = [{"name": wire.ENV_CONFINED, "value": confined}, *container["env"]]
 
 
 def _add_authorities(pod: dict[str, Any], queue: TaskQueue, credentials: Credentials) -> None:

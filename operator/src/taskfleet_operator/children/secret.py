@@ -8,9 +8,18 @@ from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.metadata import build_child_metadata
 from taskfleet_operator.observed import Credentials
 
-__all__ = ["AUTHORITY_KEY", "BACKEND_KEY", "BROKER_KEY", "REDIS_KEY", "build_secret", "build_secret_hash"]
+__all__ = [
+    "AUTHORITY_KEY",
+    "BACKEND_KEY",
+    "BROKER_KEY",
+    "CONFINED_KEY",
+    "REDIS_KEY",
+    "build_secret",
+    "build_secret_hash",
+]
 
 BROKER_KEY, REDIS_KEY, BACKEND_KEY, AUTHORITY_KEY = "brokerUrl", "redisUrl", "resultBackend", "ca.crt"
+CONFINED_KEY = "confined"  # with a broker user of the queue's own: what the worker is told of it
 BACKEND = "taskfleet_worker.backend.Backend"
 
 
@@ -23,6 +32,8 @@ def build_secret(queue: TaskQueue, credentials: Credentials) -> dict[str, Any]:
     }
     if credentials.authorities:
         values[AUTHORITY_KEY] = credentials.authorities
+    if credentials.confined:
+        values[CONFINED_KEY] = credentials.confined
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -37,4 +48,6 @@ def build_secret_hash(credentials: Credentials) -> str:
     text = f"{credentials.broker_url}\n{credentials.redis_url}"
     if credentials.authorities:
         text += f"\n{credentials.authorities}"
+    if credentials.confined:
+        text += f"\n{credentials.confined}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

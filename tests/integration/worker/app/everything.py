@@ -239,3 +239,9 @@ if os.environ.get("OWN_BACKEND"):
     @app.task(name="foreign.own", backend=DatabaseBackend(app=app, dburi="sqlite://"))
     def own() -> None:
         return None
+
+
+@app.task
+def pass_on(queue: str) -> str:
+    """Send a task to another queue."""
+    return str(add.apply_async((1, 1), queue=queue).id)
