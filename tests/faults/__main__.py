@@ -27,7 +27,13 @@ FRESH_SECONDS = 4  # RabbitMQ forgets a quorum queue that is younger when it is 
 def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(prog="tests.faults", description=__doc__)
-    parser.add_argument("--only", default="", help="only faults whose name holds this text")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="only faults whose name holds this text; may be given again",
+    )
     parser.add_argument("--seed", type=int, help="of the first random schedule; the others count up")
     parser.add_argument("--random", type=int, default=RANDOM_CELLS, help="random schedules (default 3)")
     parser.add_argument("--lanes", type=int, default=LANES, help=f"stacks beside each other (default {LANES})")
@@ -35,7 +41,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = draw_seed() if options.seed is None else options.seed
     every = [*FAULTS, *(build_random(number) for number in range(1, options.random + 1))]
-    chosen = [fault for fault in every if options.only in fault.name]
+    chosen = [fault for fault in every if not options.only or any(text in fault.name for text in options.only)]
     _say(f"seed {seed}; {len(chosen)} cells" + "".join(f"\n  {fault.name}" for fault in chosen if options.list))
     runner = Runner(seed, [fault.name for fault in every])
     if not options.list:

@@ -35,6 +35,7 @@ class GroundOptions:
     broker_nodes: int = 1
     appendonly: bool = True
     small_disk: bool = False
+    replicas: int = 1  # of the API; clients reach the first one that listens
 
 
 class Links:
@@ -120,8 +121,9 @@ class FaultStack(Stack):
                 started.result()
         self._open_links()
         if api:
-            self.add_api()
-            self._submit_port = self.links.open("client to API", self._apis[0].port)
+            for _ in range(self.ground.replicas):
+                self.add_api()
+            self._submit_port = self.links.open("client to API", *(each.port for each in self._apis))
         return self
 
     def stop(self) -> None:

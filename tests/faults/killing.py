@@ -17,6 +17,7 @@ from tests.support.waiting import eventually_sync
 
 __all__ = [
     "fill_disk",
+    "find_busy",
     "flush_valkey",
     "kill_api",
     "kill_api_before_publish",
@@ -28,10 +29,14 @@ __all__ = [
     "kill_worker",
     "kill_worker_child",
     "kill_worker_parent",
+    "slow_down",
     "starve_worker",
     "stop_api",
     "stop_broker",
+    "stop_database",
+    "stop_valkey",
     "stop_worker",
+    "stop_worker_child",
 ]
 
 BETWEEN_TASKS = 50  # accepted with the broker down, before the API dies
@@ -74,7 +79,7 @@ def stop_api(field: Field) -> None:
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
-def _find_busy(field: Field) -> Worker:
+def find_busy(field: Field) -> Worker:
     """A worker that runs a task at this moment."""
 
     def find() -> Worker | None:
@@ -84,7 +89,7 @@ def _find_busy(field: Field) -> Worker:
     return eventually_sync(find, 30, 0.005)
 
 
-def _slowly(field: Field) -> None:
+def slow_down(field: Field) -> None:
     """Tasks long enough to be met half way."""
     field.load.task_seconds = 0.15
     field.load.wait_accepted(20)
@@ -92,8 +97,8 @@ def _slowly(field: Field) -> None:
 
 def kill_worker(field: Field) -> None:
     """Parent and children at once, as when a pod's node dies."""
-    _slowly(field)
-    worker = _find_busy(field)
+    slow_down(field)
+    worker = find_busy(field)
     worker.process.kill()
     field.lift()
     field.stack.replace_worker(worker)
@@ -101,8 +106,8 @@ def kill_worker(field: Field) -> None:
 
 def kill_worker_parent(field: Field) -> None:
     """Only the parent: its children are left alone with their tasks."""
-    _slowly(field)
-    worker = _find_busy(field)
+    slow_down(field)
+    worker = find_busy(field)
     children = field.stack.children_of(worker)
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.popen.wait(20)
@@ -113,13 +118,22 @@ def kill_worker_parent(field: Field) -> None:
 
 def kill_worker_child(field: Field) -> None:
     """The process that runs a task; its parent starts another one."""
-    _slowly(field)
+    _end_children(field, signal.SIGKILL)
+
+
+def stop_worker_child(field: Field) -> None:
+    """SIGTERM to the process that runs a task."""
+    _end_children(field, signal.SIGTERM)
+
+
+def _end_children(field: Field, number: signal.Signals) -> None:
+    slow_down(field)
 
     def strike() -> bool:
         running = {run.pid for run in read_ledger(field.load.ledger) if run.ending == "interrupted"}
         present = [pid for worker in field.stack.workers for pid in field.stack.children_of(worker) if pid in running]
         for pid in present[:1]:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         return bool(present)
 
     for _ in range(3):
@@ -129,8 +143,8 @@ def kill_worker_child(field: Field) -> None:
 
 def stop_worker(field: Field) -> None:
     """SIGTERM in the middle of tasks."""
-    _slowly(field)
-    worker = _find_busy(field)
+    slow_down(field)
+    worker = find_busy(field)
     assert worker.process.terminate(40) == 0
     field.lift()
     field.stack.replace_worker(worker)
@@ -201,6 +215,14 @@ def kill_valkey(field: Field) -> None:
         field.stack.register(QUEUE)  # as the operator and local mode do once they see it missing
 
 
+def stop_valkey(field: Field) -> None:
+    """SIGTERM, as a pod's end does."""
+    field.stack.valkey.terminate()
+    field.last()
+    field.lift()
+    field.stack.valkey.start()
+
+
 def flush_valkey(field: Field) -> None:
     """Loses everything: results on their way to the records, live states, heartbeats and the registry."""
     stack, load = field.stack, field.load
@@ -221,6 +243,17 @@ def kill_database(field: Field) -> None:
     field.last()
     field.lift()
     field.stack.database.start()
+
+
+def stop_database(field: Field) -> None:
+    """Its fast shutdown, which ends all connections in order."""
+    database = field.stack.database
+    postmaster = int((database.data / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGINT)
+    eventually_sync(lambda: not database.is_running, 30)
+    field.last()
+    field.lift()
+    database.start()
 
 
 def fill_disk(field: Field) -> None:

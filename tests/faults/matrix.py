@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tests.faults import disturbing as disturb
 from tests.faults import killing as kill
+from tests.faults import pausing as pause
 from tests.faults.ground import LINKS, GroundOptions
 from tests.faults.striking import Fault, Field, Strike
 
@@ -13,6 +14,7 @@ __all__ = ["FAULTS", "FIXED", "build_random", "draw_seed"]
 
 THREE_NODES = GroundOptions(broker_nodes=3)
 FORGETFUL = GroundOptions(appendonly=False)
+TWO_REPLICAS = GroundOptions(replicas=2)
 SMALL_DISK = GroundOptions(small_disk=True)
 LINK_DELAY_SECONDS = 0.1
 SLOW_SECONDS = 0.5
@@ -25,9 +27,13 @@ def _build_fixed() -> list[Fault]:
         Fault("API killed between commit and publish", "API", kill.kill_api_before_publish),
         Fault("API killed", "API", kill.kill_api),
         Fault("API stopped", "API", kill.stop_api),
+        Fault("one of two APIs killed in the middle of a batch", "API", pause.kill_api_with_reports, TWO_REPLICAS),
+        Fault("one of two APIs paused in the middle of a batch", "API", pause.pause_api, TWO_REPLICAS),
         Fault("worker killed", "Worker", kill.kill_worker),
         Fault("worker's parent process killed", "Worker", kill.kill_worker_parent),
         Fault("prefork child killed, three times", "Worker", kill.kill_worker_child),
+        Fault("prefork child stopped, three times", "Worker", kill.stop_worker_child),
+        Fault("worker paused", "Worker", pause.pause_worker),
         Fault("worker stopped", "Worker", kill.stop_worker),
         Fault("worker out of memory", "Worker", kill.starve_worker),
         Fault("RabbitMQ killed", "Broker", kill.kill_broker),
@@ -38,8 +44,10 @@ def _build_fixed() -> list[Fault]:
         Fault("one of three RabbitMQ nodes killed, the leader", "Broker", kill.kill_leader, THREE_NODES),
         Fault("Valkey killed", "Valkey", kill.kill_valkey),
         Fault("Valkey killed, without append-only file", "Valkey", kill.kill_valkey, FORGETFUL),
+        Fault("Valkey stopped", "Valkey", kill.stop_valkey),
         Fault("Valkey flushed", "Valkey", kill.flush_valkey),
         Fault("PostgreSQL killed", "Database", kill.kill_database),
+        Fault("PostgreSQL stopped", "Database", kill.stop_database),
         Fault("PostgreSQL slow", "Database", disturb.delay_link("API to database", SLOW_SECONDS)),
         Fault("PostgreSQL's disk full", "Database", kill.fill_disk, SMALL_DISK),
         *(Fault(f"{link}: refused", "Network", disturb.refuse_link(link)) for link in LINKS),

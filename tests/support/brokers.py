@@ -285,6 +285,12 @@ class Valkey:
             self._process.kill()
             self._process = None
 
+    def terminate(self) -> None:
+        """SIGTERM, as Kubernetes sends it; returns when the server is gone."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process = None
+
     def restart(self) -> None:
         """kill -9, then start on the same port and data."""
         self.kill()

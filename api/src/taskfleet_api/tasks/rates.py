@@ -118,17 +118,21 @@ class RateLimits:
             self._spent.set()
             if not isinstance(error, StoreUnavailableError):
                 raise
-            log.warning("rates_not_settled", error=str(error))
             self._alone_until = self._clock() + RETRY_SECONDS
-            self._set_alone(True)
+            if self._set_alone(True):
+                log.warning("rates_by_share", error=str(error))
             return
-        self._set_alone(False)
+        if self._set_alone(False):
+            log.info("rates_together")
         for (buckets, name, _), level in zip(told, levels, strict=True):
             buckets.hear(name, level)
 
-    def _set_alone(self, alone: bool) -> None:
+    def _set_alone(self, alone: bool) -> bool:
+        """Whether that is news."""
+        was = self._all[0].alone
         for buckets in self._all:
             buckets.alone = alone
+        return was != alone
 
 
 def _refuse_known(charges: Sequence[_Charge]) -> None:
