@@ -29,6 +29,12 @@ def worker(valkey: Valkey) -> Iterator[redis.Redis]:
     valkey.command("ACL", "DELUSER", "worker")
 
 
+def test_a_worker_may_look_up_who_serves_a_queue_and_not_change_it(worker: redis.Redis) -> None:
+    assert worker.hmget(_wire.REGISTRY_KEY, "own", "other") == [None, None]
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        worker.hset(_wire.REGISTRY_KEY, "own", "{}")
+
+
 def test_every_script_of_the_worker_is_allowed(worker: redis.Redis) -> None:
     change = (CHANGE, 3, TASK, EVENTS, RESULT, 1000001, 0, "{}", CHANNEL, 60, 100, '"result"', 60)
     progress = (PROGRESS, 2, TASK, EVENTS, 1000001, "{", CHANNEL, 60, 100)

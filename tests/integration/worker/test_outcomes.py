@@ -54,6 +54,11 @@ def test_failure_carries_type_message_and_traceback(busy: Bench) -> None:
         busy.result(task_id).get(timeout=10)
 
 
+def test_an_exception_that_cannot_be_pickled_keeps_its_name(busy: Bench) -> None:
+    error = busy.final(busy.send("fail_unpicklable"))["error"]
+    assert (error["type"], error["message"]) == ("everything.Unpicklable", "Unpicklable('no')")
+
+
 def test_a_long_task_is_announced_as_running_once(busy: Bench) -> None:
     task_id = busy.send("sleep", 0.4)
     busy.final(task_id)
@@ -139,6 +144,7 @@ def test_ignore_and_reject_end_visibly(busy: Bench) -> None:
     )
     assert busy.final(ignored)["state"] == "succeeded"
     assert busy.final(own)["state"] == "failed"
+    assert (busy.final(own)["error"]["type"], busy.final(own)["error"]["message"]) == ("ValueError", "mine")
     assert busy.result(own).state == "FAILURE"
     assert busy.final(rejected)["error"]["type"] == "celery.exceptions.Reject"
     assert busy.final(again)["result"] == "second"
@@ -174,6 +180,12 @@ def test_messages_that_no_task_fits_fail_visibly(busy: Bench) -> None:
     assert busy.result(unknown).state == "FAILURE"
     assert busy.final(broken)["state"] == "failed"
     assert busy.final(invalid)["state"] == "failed"
+
+
+def test_a_refused_content_type_says_where_it_could_be_allowed(busy: Bench) -> None:
+    message = busy.final(busy.send("add", 1, serializer="yaml"))["error"]["message"]
+    assert "type yaml" in message
+    assert "worker.acceptContent of the TaskQueue is [json]" in message
 
 
 def test_an_unknown_task_with_attempts_left_waits_for_the_next_one(busy: Bench) -> None:

@@ -34,6 +34,11 @@ def test_hard_and_soft_time_limits_end_visibly(busy: Bench) -> None:
     assert busy.final(by_message)["state"] == "failed"
 
 
+def test_a_soft_limit_behind_the_hard_one_does_not_hold_it_up(busy: Bench) -> None:
+    late = busy.send("sleep", 30, soft_time_limit=20, time_limit=1)
+    assert busy.final(late)["error"]["type"] == "billiard.exceptions.TimeLimitExceeded", "and not the soft one's error"
+
+
 def test_a_running_task_is_terminated_only_when_that_is_asked(busy: Bench) -> None:
     kept, ended = uuid4().hex, uuid4().hex
     kept_id, ended_id = busy.send("hold", kept), busy.send("hold", ended)

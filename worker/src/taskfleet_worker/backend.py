@@ -22,11 +22,11 @@ from celery.exceptions import Retry
 from . import _wire, reporting
 from .encoding import encode_value
 from .events import (
-    MAX_MESSAGE_CHARACTERS,
     Identity,
     StateEvent,
     build_error,
     build_identity,
+    build_stored_error,
     encode_event,
     encode_progress_prefix,
 )
@@ -307,10 +307,8 @@ class Backend(RedisBackend):
         """The outcome that a task stored itself before it raised Ignore; Celery's key holds it already."""
         if event.state == _wire.SUCCEEDED:
             event.result = encode_value(result)
-        elif isinstance(result, BaseException):
-            event.error = build_error(result)
         else:
-            event.error = {"type": "Ignore", "message": encode_value(result)[:MAX_MESSAGE_CHARACTERS]}
+            event.error = build_stored_error(result)
         self.report(run.identity, event, "", run.request)
 
     def _report_result(self, task_id: str, result: Any, request: Any) -> None:

@@ -19,6 +19,7 @@ from kombu.transport.native_delayed_delivery import (
 
 from . import _wire
 from .events import DELAY_LEVELS
+from .routing import DefaultRoute, extend_routes
 from .serving import WeightedCycle
 from .settings import WorkerSettings
 
@@ -82,9 +83,11 @@ def build_transport_options(settings: WorkerSettings, *, redis: bool) -> dict[st
 
 
 def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
-    """Make the worker's first queue the default one; queues it does not know are declared as Taskfleet declares."""
+    """Make the worker's first queue the default one, unless the app's own is served; queues that it does not know are
+    declared as Taskfleet declares."""
     confined = settings.confined
     mine = [build_queue(name, redis=redis, declares=False, confined=confined) for name in settings.queues]
+    _keep_default(app, settings, redis=redis)
     others = [queue for queue in app.conf.task_queues or () if _is_routed(queue, settings.queues)]
     app.conf.update(
         task_queues=[*mine, *others],
@@ -94,10 +97,27 @@ def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
         task_default_routing_key=settings.queue,
         task_create_missing_queues=True,
     )
+    app.amqp.flush_routes()
     for name in ("queues", "default_exchange", "router", "send_task_message"):
         app.amqp.__dict__.pop(name, None)
     queues = app.amqp.queues
     queues.new_missing = lambda name: build_queue(name, redis=redis, declares=True, confined=confined)
+
+
+def _keep_default(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
+    """Let tasks without a route go to the app's own default queue where somebody serves that."""
+    wanted, own = app.conf.task_default_queue, settings.queue
+    is_served_here = wanted in settings.queues
+    # A broker user of the queue's own may send to others only where the TaskQueue says so, which nobody told us.
+    if not wanted or wanted == own or (settings.confined and not is_served_here):
+        return
+
+    def ask(*words: Any) -> Any:
+        return app.backend.store.command(*words)  # each thread has a backend of its own
+
+    queue = build_queue(wanted, redis=redis, declares=False, confined=settings.confined)
+    route = DefaultRoute(own, queue, None if is_served_here else ask)
+    app.conf.task_routes = extend_routes(app.conf.task_routes, route)
 
 
 def _is_routed(queue: Any, own: Sequence[str]) -> bool:

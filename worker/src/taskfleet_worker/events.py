@@ -15,6 +15,7 @@ __all__ = [
     "StateEvent",
     "build_error",
     "build_identity",
+    "build_stored_error",
     "encode_event",
     "encode_progress_prefix",
     "find_queue",
@@ -106,17 +107,35 @@ def encode_origin(args: Any, kwargs: Any, root_id: str | None, parent_id: str | 
 def build_error(exc: Any, traceback: Any = None) -> dict[str, str]:
     """Type, message and (bounded) traceback of a failure."""
     kind = type(exc)
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    module, name = kind.__module__, kind.__qualname__
+    if name == "UnpickleableExceptionWrapper":
+        # Celery's stand-in for what cannot be sent between processes; its text is the repr of the original.
+        module, name = exc.exc_module, exc.exc_cls_name
     try:
         message = str(exc)
     except Exception:  # a foreign __str__ may raise anything
         message = f"<unprintable {kind.__qualname__}>"
-    error = {"type": name, "message": message[:MAX_MESSAGE_CHARACTERS]}
+    error = {"type": _join_type(module, name), "message": message[:MAX_MESSAGE_CHARACTERS]}
     if traceback:
         error["traceback"] = str(traceback)[-MAX_TRACEBACK_CHARACTERS:]
     return error
+
+
+def build_stored_error(result: Any) -> dict[str, str]:
+    """The failure that a task stored itself by `update_state`: an exception, the form that Celery's backends write
+    (`exc_type`, `exc_message`), or anything else, as it is."""
+    if isinstance(result, BaseException):
+        return build_error(result)
+    if not isinstance(result, Mapping) or not isinstance(result.get("exc_type"), str):
+        return {"type": "Ignore", "message": encode_value(result)[:MAX_MESSAGE_CHARACTERS]}
+    message = result.get("exc_message")
+    parts = message if isinstance(message, (list, tuple)) else [message]
+    text = "\n".join(str(part) for part in parts)[:MAX_MESSAGE_CHARACTERS]
+    return {"type": _join_type(str(result.get("exc_module") or "builtins"), result["exc_type"]), "message": text}
+
+
+def _join_type(module: str, name: str) -> str:
+    return name if module in ("builtins", "__main__") else f"{module}.{name}"
 
 
 def encode_event(identity: Identity, event: StateEvent, position: int, max_result_bytes: int) -> str:

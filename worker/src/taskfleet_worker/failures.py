@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import signals, states
 from celery.exceptions import NotRegistered
+from kombu.exceptions import ContentDisallowed
 
 from . import _wire, reporting
 from .events import Identity, StateEvent, build_error, encode_origin, find_queue
@@ -61,6 +62,15 @@ def _put_aside(consumer: Any, message: Any, name: str, exc: BaseException) -> No
     signals.task_unknown.send(sender=consumer, message=message, exc=exc, name=name, id=task_id)
 
 
+def _explain(exc: BaseException, settings: WorkerSettings) -> dict[str, str]:
+    """The error for the record, with the fix where it is one of the TaskQueue's settings."""
+    error = build_error(exc)
+    if isinstance(exc, ContentDisallowed):
+        accepted = ", ".join(settings.accept_content)
+        error["message"] += f": worker.acceptContent of the TaskQueue is [{accepted}]; add it there, or send JSON"
+    return error
+
+
 def _report(consumer: Any, settings: WorkerSettings, message: Any, exc: BaseException, *, may_retry: bool) -> bool:
     """Report the end of the attempt; whether another one follows."""
     headers = message.headers or {}
@@ -80,7 +90,7 @@ def _report(consumer: Any, settings: WorkerSettings, message: Any, exc: BaseExce
     if attempt is None:
         identity.origin = encode_origin((), {}, headers.get("root_id"), headers.get("parent_id"))
     backend = consumer.app.backend
-    event = StateEvent(_wire.FAILED, time.time(), settings.host, error=build_error(exc))
+    event = StateEvent(_wire.FAILED, time.time(), settings.host, error=_explain(exc, settings))
     state = states.FAILURE
     if may_retry and identity.has_attempts_left:
         # Another worker, or this one after a rollout, may know the task by the next attempt.

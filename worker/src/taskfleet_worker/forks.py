@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import Any
 
 from billiard import pool as billiard_pool
 
-__all__ = ["end_if_forked", "guard_pool"]
+__all__ = ["end_if_forked", "guard_pool", "let_forks_end"]
 
 logger = logging.getLogger("taskfleet.worker")
 
@@ -22,6 +23,17 @@ def end_if_forked(pid: int, task_id: str) -> None:
     if os.getpid() != pid:
         logger.warning("task %s: a process that it forked came back out of the task and is ended", task_id)
         os._exit(0)
+
+
+def let_forks_end(handler: Any) -> None:
+    """Let SIGTERM end what tasks fork in the worker's own process (threads, gevent, solo): with the worker's handler a
+    process of `multiprocessing` would be deaf to it, and the task that ends its pool would wait for ever."""
+
+    def forget_handler() -> None:
+        if signal.getsignal(signal.SIGTERM) == handler:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=forget_handler)
 
 
 def guard_pool() -> None:

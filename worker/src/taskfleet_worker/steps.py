@@ -15,7 +15,9 @@ from .connecting import install_reconnecting
 from .control import Control
 from .draining import Drain
 from .failures import install_failure_hooks
+from .forks import let_forks_end
 from .heartbeat import Heartbeat, note_returned
+from .limits import leave_out_late_soft_limits
 from .loopcalls import LoopCalls
 from .request import hooks
 from .serving import Gate
@@ -58,6 +60,7 @@ class WorkerStep(bootsteps.StartStopStep):
             reporting.reporter.call_in_loop = parts.loop.call
         if type(worker.pool).__module__.endswith("thread"):
             hooks.wake_loop = parts.loop.wake
+        leave_out_late_soft_limits(worker.pool)
         self._control = Control(settings, worker, parts.loop)
         hooks.is_cancelled = self._control.is_cancelled
         self._heartbeat = Heartbeat(settings, worker, parts.drain, build_catalog(worker.app.tasks))
@@ -66,6 +69,7 @@ class WorkerStep(bootsteps.StartStopStep):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, parts.drain.ask)
             signal.signal(signal.SIGINT, parts.drain.ask_or_force)
+            let_forks_end(parts.drain.ask)
 
     def stop(self, worker: Any) -> None:
         for part in (self._control, self._heartbeat):

@@ -29,7 +29,7 @@ save ""
 {{- end -}}
 {{/*
 What each role may do in the store: keys, channels, commands. Workers write states of tasks, events, their heartbeats and
-Celery's results, and read what concerns them; the queues, the fences and the schedules of others they cannot change.
+Celery's results, and read what concerns them, the list of queues too; queues, fences and schedules of others they cannot change.
 A script counts as writing to every key that it names, so cancellations, which one only reads, must be writable.
 States and results go by the id of their task, which nobody guesses: commands that would list ids are not for workers.
 */}}
@@ -37,7 +37,7 @@ States and results go by the id of their task, which nobody guesses: commands th
 {{- $results := "~celery-task-meta-* ~celery-taskset-meta-*" -}}
 api: "~taskfleet:* {{ $results }} &taskfleet:* &celery-task-meta-* +@all -@admin -@dangerous"
 operator: "~taskfleet:queues ~taskfleet:queues:removed ~taskfleet:decisions ~taskfleet:fence:* %R~taskfleet:worker* &taskfleet:wake +@all -@admin -@dangerous"
-worker: "~taskfleet:task:* ~taskfleet:events %W~taskfleet:worker* %W~taskfleet:catalog:* ~taskfleet:cancelled:* %R~taskfleet:fence:* {{ $results }} &taskfleet:* &celery-task-meta-* +@all -@admin -@dangerous -scan -randomkey -psubscribe -pubsub -xread -xreadgroup -xrange -xrevrange -xclaim -xautoclaim -xpending -xinfo"
+worker: "~taskfleet:task:* ~taskfleet:events %W~taskfleet:worker* %W~taskfleet:catalog:* ~taskfleet:cancelled:* %R~taskfleet:fence:* %R~taskfleet:queues {{ $results }} &taskfleet:* &celery-task-meta-* +@all -@admin -@dangerous -scan -randomkey -psubscribe -pubsub -xread -xreadgroup -xrange -xrevrange -xclaim -xautoclaim -xpending -xinfo"
 {{- end -}}
 
 {{/* users.acl: (list . PASSWORDS-BY-USER). The file holds digests. */}}

@@ -1,5 +1,6 @@
 """An unmodified Celery app with every kind of task the worker must cope with. Knows nothing of Taskfleet."""
 
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -10,7 +11,11 @@ from celery import Celery, Task, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 app = Celery("everything", broker="amqp://nowhere", backend="redis://nowhere")
-app.conf.update(task_acks_late=False, worker_prefetch_multiplier=8, task_default_queue="ignored")
+app.conf.update(
+    task_acks_late=False,
+    worker_prefetch_multiplier=8,
+    task_default_queue=os.environ.get("DEFAULT_QUEUE", "ignored"),
+)
 
 TRACES = pathlib.Path(os.environ.get("TRACES", "/nonexistent"))
 
@@ -102,6 +107,31 @@ def own_state(self: Task) -> None:
         state="FAILURE", meta={"exc_type": "ValueError", "exc_message": ["mine"], "exc_module": "builtins"}
     )
     raise Ignore()
+
+
+class Unpicklable(Exception):
+    def __init__(self, text: str, *, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@app.task
+def fail_unpicklable() -> None:
+    raise Unpicklable("no", code=3)
+
+
+@app.task
+def fork_pool() -> list[int]:
+    """A pool of processes that is still busy when it is no longer wanted."""
+    with multiprocessing.get_context("fork").Pool(2) as processes:
+        processes.map_async(time.sleep, [60, 60])
+        return [1]
+
+
+@app.task
+def send_on() -> str:
+    """Send a task without saying where to."""
+    return str(add.delay(1, 2).id)
 
 
 @app.task
