@@ -80,6 +80,21 @@ async def test_a_replica_without_a_sign_of_life_is_succeeded_long_before_its_ent
         assert await replica.live.fetch_stream_length() == 0
 
 
+async def test_a_takeover_without_an_answer_is_asked_for_again(servers: Servers, store: Store) -> None:
+    """The store hands the entries over and the answer is lost: they are this replica's, which lives."""
+    async with servers.replica(reclaim_idle_seconds=600) as replica:
+        ids = await replica.submit([build_new_task() for _ in range(3)])
+        await eventually(lambda: _is(replica.states(ids), {"queued"}))
+        await replica.background._supervisor.stop("recorder-takeover")
+        await _read_as(replica, store, "gone-1/0", ids)
+        successor = Recorder(replica.records, replica.live, FAST, Tallies(), consumer="successor-1/takeover")
+        successor._lacks_answer = True
+        await replica.live.take_over_events("gone-1/0", "successor-1/takeover", limit=10)
+        assert await successor.take_over_step(replica.background.replicas) == 0.0
+        assert await replica.states(ids) == {"succeeded"}
+        assert not successor._lacks_answer
+
+
 async def test_a_replica_that_was_only_paused_records_nothing_twice(servers: Servers, store: Store) -> None:
     queue = f"paused-{uuid4().hex}"
     async with servers.replica(reclaim_idle_seconds=600) as replica:

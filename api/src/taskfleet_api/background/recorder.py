@@ -35,6 +35,7 @@ class Recorder:
         self._tallies = tallies
         self._consumer = consumer
         self._unfinished: list[StreamEntry] = []
+        self._lacks_answer = False  # of a takeover: what it brought is held under this consumer's name
 
     async def step(self) -> float:
         """Read, apply, acknowledge one batch; what was read and not finished comes first."""
@@ -61,17 +62,25 @@ class Recorder:
 
     async def _take_over(self, replicas: Replicas) -> list[StreamEntry]:
         """Some entries of a dead replica; none when no dead one holds any."""
+        if self._lacks_answer and (entries := await self._claim(self._consumer)):
+            return entries
         consumers = [(name, get_process(name)) for name in await self._live.fetch_consumers()]
         dead = replicas.find_dead({process for _, process in consumers if process is not None})
         for name, process in consumers:
             if process in dead:
-                entries = await self._live.take_over_events(name, self._consumer, limit=self._options.recorder_batch)
+                entries = await self._claim(name)
                 if entries:
                     log.info("events_taken_over", entries=len(entries), consumer=name)
                     return entries
         for process in dead:
             await replicas.forget(process)
         return []
+
+    async def _claim(self, consumer: str) -> list[StreamEntry]:
+        self._lacks_answer = True
+        entries = await self._live.take_over_events(consumer, self._consumer, limit=self._options.recorder_batch)
+        self._lacks_answer = False
+        return entries
 
     async def reclaim_step(self) -> float:
         """Take over and apply what a living replica (this one, too) left in a failed moment."""
