@@ -95,7 +95,7 @@ def build_page(schema: Schema) -> str:
     lines = [
         "# Values of the chart",
         "",
-        NOTE,
+        f"<!-- {NOTE} -->",
         "",
         "How to install, upgrade and uninstall is told in [install.md](install.md).",
         "Names that are not listed here are refused.",

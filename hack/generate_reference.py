@@ -30,7 +30,7 @@ from taskfleet_operator.metrics import METRICS as OPERATOR_METRICS
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 CHART = Path(__file__).parents[1] / "charts" / "taskfleet"
-NOTE = "Generated from the code by `make generate`; do not edit.\n"
+NOTE = "<!-- Generated from the code by `make generate`; do not edit. -->\n"
 
 
 def build_configuration() -> str:

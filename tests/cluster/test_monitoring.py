@@ -87,8 +87,9 @@ def test_kubectl_shows_what_a_queue_does_and_why(cluster: Cluster) -> None:
     name = cluster.apply(build_queue("shown", {"replicas": 1}))
     cluster.wait_ready(name, 1)
     table = cluster.kubectl("get", "tq", name)
-    assert table.splitlines()[0].split() == ["NAME", "REPLICAS", "DESIRED", "READY", "WAITING", "MODE", "AGE"]
-    assert table.splitlines()[1].split()[:6] == [name, "1", "1", "1", "0", "Active"]
+    columns = ["NAME", "STATUS", "REPLICAS", "DESIRED", "READY", "WAITING", "MODE", "AGE"]
+    assert table.splitlines()[0].split() == columns
+    assert table.splitlines()[1].split()[:7] == [name, "Reconciled", "1", "1", "1", "0", "Active"]
     described = cluster.kubectl("describe", "tq", name)
     for word in ("MetricsAvailable", "WorkersHealthy", "ScalingActive", "ScaledUp", "Pinned"):
         assert word in described

@@ -71,6 +71,42 @@ def test_waiting_tasks_bring_replicas(control_plane: ControlPlane, namespace: st
     assert event["message"].startswith("0 -> 7 replicas")
 
 
+def test_a_quota_that_lets_no_worker_start_is_told(control_plane: ControlPlane, namespace: str) -> None:
+    """As the Deployment controller reports it, and in the table that people look at first."""
+    create(control_plane, build_task_queue(namespace, "refused", scaling={"replicas": 2}))
+    eventually_sync(lambda: get_replicas(control_plane, namespace, "refused") == 2, SECONDS)
+    condition = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": "exceeded quota: team",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "lastUpdateTime": "2026-01-01T00:00:00Z",
+    }
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/refused-worker/status"
+    control_plane.request("PATCH", path, {"status": {"conditions": [condition]}}, MERGE)
+    assert "exceeded quota: team" in await_reason(control_plane, namespace, "refused", "WorkersRefused")["message"]
+    header, row = control_plane.kubectl("get", "tq", "refused", "-n", namespace).splitlines()
+    assert header.split()[:2] == ["NAME", "STATUS"]
+    assert row.split()[:2] == ["refused", "WorkersRefused"]
+
+
+def test_the_last_scaling_is_told_with_its_reason(control_plane: ControlPlane, namespace: str, valkey: Valkey) -> None:
+    """Also when one follows at the heels of another."""
+    create(control_plane, build_task_queue(namespace, "twice", scaling={"maxReplicas": 40}))
+    await_reason(control_plane, namespace, "twice", "Reconciled")
+    push(valkey, "twice", 1)
+    eventually_sync(lambda: get_replicas(control_plane, namespace, "twice") == 1, SECONDS)
+    push(valkey, "twice", 5000)
+    eventually_sync(lambda: get_replicas(control_plane, namespace, "twice") == 40, SECONDS)
+
+    def is_told() -> bool:
+        status = control_plane.request("GET", queue_path(namespace, "twice"))["status"]
+        return status["lastScaleReason"].startswith("maxReplicas 40") and status["messages"]["ready"] == 5001
+
+    eventually_sync(is_told, SECONDS)
+
+
 def test_older_task_queue_keeps_the_queue(
     control_plane: ControlPlane, namespace: str, operator: OperatorProcess
 ) -> None:

@@ -34,6 +34,7 @@ MAX_ITEMS = 64  # bounds what a CEL rule may cost
 MAX_TEXT = 253
 
 COLUMNS = (
+    ("Status", "string", '.status.conditions[?(@.type=="Ready")].reason', "Reconciled, or what is wrong", 0),
     ("Replicas", "integer", ".status.replicas", "Worker pods that exist", 0),
     ("Desired", "integer", ".status.desiredReplicas", "Worker pods that the rule wants", 0),
     ("Ready", "integer", ".status.readyReplicas", "Worker pods that consume", 0),
@@ -41,6 +42,7 @@ COLUMNS = (
     ("Mode", "string", ".spec.scaling.mode", "Active, DryRun or External", 0),
     ("Age", "date", ".metadata.creationTimestamp", "", 0),
     ("Target", "number", ".spec.scaling.targetWaitSeconds", "Seconds that a task may wait", 1),
+    ("Scaling", "string", '.status.conditions[?(@.type=="ScalingActive")].reason', "Who decides on replicas", 1),
     ("Reason", "string", ".status.lastScaleReason", "Why the replicas are what they are", 1),
     ("Image", "string", ".spec.worker.image", "Image of the workers", 1),
 )

@@ -169,12 +169,41 @@ def _judge_workers(observed: Observed) -> Verdict:
     if broken is not None:
         return "False", *broken
     alive = [pod for pod in observed.pods if not pod.is_terminating]
+    refusal = _find_pod_refusal(observed)
     if not alive:
-        return "True", Reason.NO_WORKERS_NEEDED, "no worker is wanted"
+        return _judge_missing(observed, refusal)
+    more = f"; no further pod: {refusal}" if refusal else ""
+    unscheduled = next((pod.unscheduled for pod in alive if pod.unscheduled), None)
+    if unscheduled:
+        more = f"; no node takes a pod: {unscheduled}"
     starting = sum(not pod.is_ready for pod in alive)
     if starting == len(alive):
-        return "Unknown", Reason.WORKERS_STARTING, f"{starting} workers are starting"
-    return "True", Reason.WORKERS_RUNNING, f"{len(alive) - starting} of {len(alive)} workers run"
+        return "Unknown", Reason.WORKERS_STARTING, f"{starting} workers are starting{more}"
+    return "True", Reason.WORKERS_RUNNING, f"{len(alive) - starting} of {len(alive)} workers run{more}"
+
+
+def _judge_missing(observed: Observed, refusal: str | None) -> Verdict:
+    """When there is no pod: none is wanted, it is still to come, or Kubernetes makes none."""
+    deployment = observed.deployment
+    wanted = int(deployment["spec"].get("replicas", 0)) if deployment else 0
+    if not wanted:
+        return "True", Reason.NO_WORKERS_NEEDED, "no worker is wanted"
+    if refusal:
+        return (
+            "False",
+            Reason.WORKERS_REFUSED,
+            f"{refusal}: raise the quota or limit, or lower spec.scaling.maxReplicas",
+        )
+    return "Unknown", Reason.WORKERS_STARTING, f"{wanted} workers are asked for, none exists yet"
+
+
+def _find_pod_refusal(observed: Observed) -> str | None:
+    """Why Kubernetes makes no pods for the Deployment: a quota, a limit, an admission webhook."""
+    status = (observed.deployment or {}).get("status") or {}
+    for item in status.get("conditions") or ():
+        if item["type"] == "ReplicaFailure" and item["status"] == "True":
+            return str(item.get("message") or item.get("reason"))
+    return None
 
 
 def find_unhealthy(pods: tuple[PodFacts, ...]) -> tuple[Reason, str] | None:

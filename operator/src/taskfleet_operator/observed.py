@@ -43,6 +43,7 @@ class PodFacts:
     last_exit_message: str | None = None
     has_ended: bool = False  # its processes are gone; only the object is left
     refusal: str | None = None  # what the injected loader said when it would not run the app
+    unscheduled: str | None = None  # why the scheduler finds no node for it
 
 
 @dataclass(frozen=True, slots=True)

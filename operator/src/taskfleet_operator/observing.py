@@ -74,7 +74,15 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
         restarts=container.get("restartCount", 0),
         last_exit_message=_explain_exit(ended),
         refusal=_find_refusal(ended),
+        unscheduled=_find_unscheduled(status),
     )
+
+
+def _find_unscheduled(status: Manifest) -> str | None:
+    for item in status.get("conditions") or ():
+        if item["type"] == "PodScheduled" and item["status"] == "False":
+            return item.get("message") or item.get("reason")
+    return None
 
 
 def _find_container(status: Manifest) -> Manifest:

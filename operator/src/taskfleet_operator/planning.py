@@ -224,12 +224,10 @@ def _counts(observed: Observed) -> dict[str, Any]:
 def _build_status(
     observed: Observed, decision: Decision, mode: Reason, scale: ScaleStep | None, now: datetime
 ) -> dict[str, Any]:
-    earlier = observed.raw.get("status") or {}
+    # What is not said here stays as it stands: a repetition from an older reading would undo the last scaling's note.
     status = {
         **_counts(observed),
         "desiredReplicas": decision.replicas,
-        "lastScaleTime": earlier.get("lastScaleTime"),
-        "lastScaleReason": earlier.get("lastScaleReason"),
         "conditions": build_conditions(observed, decision, mode, now),
     }
     if scale is not None and scale.replicas != get_replicas(observed):

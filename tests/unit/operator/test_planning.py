@@ -8,6 +8,7 @@ import pytest
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.observed import Credentials, Observed, PodFacts
+from taskfleet_operator.observing import build_pod_facts
 from taskfleet_operator.planning import build_plan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -190,6 +191,40 @@ def test_what_may_not_act_writes_no_child_and_says_the_fix(changes, reason):
     condition = get_condition(result, "Ready")
     assert (condition["status"], condition["reason"]) == ("False", reason)
     assert ":" in condition["message"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pods", "failure", "status", "reason", "words"),
+    [
+        pytest.param(0, 0, None, "True", "NoWorkersNeeded", "no worker is wanted", id="asleep"),
+        pytest.param(2, 0, None, "Unknown", "WorkersStarting", "none exists yet", id="about to come"),
+        pytest.param(2, 0, "exceeded quota: q", "False", "WorkersRefused", "exceeded quota: q: raise", id="by a quota"),
+        pytest.param(2, 1, "exceeded quota: q", "True", "WorkersRunning", "no further pod: exceeded", id="partly"),
+    ],
+)
+def test_pods_that_kubernetes_does_not_make_are_no_sleep(wanted, pods, failure, status, reason, words):
+    deployment = build_deployment(wanted)
+    if failure:
+        condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": failure}
+        deployment["status"] = {"conditions": [condition]}
+    alive, beats = build_pods(pods)
+    observed = build_observed(
+        statistics=build_statistics(0), children={("Deployment", "q-worker"): deployment}, pods=alive, heartbeats=beats
+    )
+    condition = get_condition(plan(observed), "WorkersHealthy")
+    assert (condition["status"], condition["reason"]) == (status, reason)
+    assert words in condition["message"]
+
+
+def test_a_pod_that_no_node_takes_is_told_in_the_words_of_the_scheduler():
+    words = "0/3 nodes are available: 3 Insufficient cpu."
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    metadata = {"name": "p", "uid": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    pod = build_pod_facts({"metadata": metadata, "status": {"conditions": [unscheduled]}})
+    children = {("Deployment", "q-worker"): build_deployment(1)}
+    condition = get_condition(plan(build_observed(pods=(pod,), children=children)), "WorkersHealthy")
+    assert condition["reason"] == "WorkersStarting"
+    assert condition["message"] == f"1 workers are starting; no node takes a pod: {words}"
 
 
 def test_a_pull_failure_is_a_condition_with_the_fix():
