@@ -11,8 +11,11 @@ from pathlib import Path
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 LINE = re.compile(r"^ *([\d.]+) +(\d+) +(\d+) +(\d+) +\S* *(\d+) ready, (\d+) wanted$", re.MULTILINE)
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 300, 60, 60, 46, 40
-TASKS, PODS, WANTED = "#2f6fb4", "#0b7a3e", "#7f8c9a"
-STYLE = "text{font:13px sans-serif;fill:#333}.grid{stroke:#e3e6ea}.axis{font-size:12px}"
+TASKS, PODS, WANTED = "#3f82c9", "#129a50", "#7f8c9a"
+STYLE = (
+    "text{font:13px sans-serif;fill:#333}.grid{stroke:#e3e6ea}.axis{font-size:12px}.page{fill:#fff}"
+    "@media(prefers-color-scheme:dark){.page{fill:#161b22}text{fill:#d6dde4}.grid{stroke:#333c47}}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ def draw(moments: Sequence[Moment]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">',
         f"<title>0 to {most_pods} to 0 pods for {most_tasks} tasks</title><style>{STYLE}</style>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" class="page"/>',
     ]
     for number in range(most_pods + 1):
         at = y(number / most_pods)

@@ -23,6 +23,7 @@ def operator(
     """An operator of the module's namespace with no more rights than it needs, shared by the module's tests."""
     folder: Path = tmp_path_factory.mktemp("operator")
     kubeconfig = bind_rights(control_plane, namespace)
-    process = OperatorProcess(control_plane, valkey, folder, namespace, namespace, kubeconfig).start()
+    # Nobody takes over here: what the machine does besides shall not cost the leadership.
+    process = OperatorProcess(control_plane, valkey, folder, namespace, namespace, kubeconfig, lease_seconds=60).start()
     yield process
     process.kill()

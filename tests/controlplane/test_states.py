@@ -12,7 +12,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.waiting import eventually_sync
 
 MERGE = "application/merge-patch+json"
-SECONDS = 40
+SECONDS = 90
 pytestmark = pytest.mark.usefixtures("operator")
 
 

@@ -15,6 +15,7 @@ from taskfleet.simulating.comparing import compare
 from taskfleet.simulating.reading import read_trace
 from taskfleet_core.taskqueue import load_task_queues
 
+ROOT = Path(__file__).parents[3]
 QUEUE = """\
 apiVersion: taskfleet.dev/v1alpha1
 kind: TaskQueue
@@ -165,3 +166,14 @@ def test_nothing_can_be_read_from_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInputError, match="cannot be read as text"):
         read_trace(path, None)
+
+
+def test_the_picture_of_the_scaling_guide_is_what_its_commands_draw(tmp_path: Path) -> None:
+    """The arrivals are those of the loop there."""
+    guide = (ROOT / "docs/scaling.md").read_text()
+    assert "for wave in 0 240 480; do seq $wave 0.125 $((wave + 120)); done | sed 's/$/,1.5/'" in guide
+    queue, trace, plot = tmp_path / "queue.yaml", tmp_path / "arrivals.csv", tmp_path / "waits.svg"
+    queue.write_text(guide.partition("<<'YAML'\n")[2].partition("YAML\n")[0])
+    trace.write_text("".join(f"{wave + tick * 0.125:.3f},1.5\n" for wave in (0, 240, 480) for tick in range(961)))
+    assert execute(["simulate", str(trace), "-f", str(queue), "--plot", str(plot)]) == ExitCode.OK
+    assert plot.read_text() == (ROOT / "docs/images/scaling.svg").read_text()

@@ -14,11 +14,12 @@ WIDTH, LEFT, RIGHT = 960, 70, 20
 PANEL_HEIGHT, GAP, TOP = 240, 60, 80
 BUCKETS = 240
 LEAST_WAIT = 0.1  # seconds: the lower end of the logarithmic axis
-COLORS = {OURS: "#0b7a3e", "keda, defaults": "#c0392b", "keda, tuned": "#e08e0b"}
+COLORS = {OURS: "#129a50", "keda, defaults": "#c0392b", "keda, tuned": "#e08e0b"}
 OTHER_COLOR = "#7f8c9a"
 STYLE = (
     "text{font:12px sans-serif;fill:#333}.title{font-weight:bold}.grid{stroke:#ddd}"
-    ".target{stroke:#333;stroke-dasharray:5 4}.line{fill:none;stroke-width:1.6;stroke-linejoin:round}"
+    ".target{stroke:#888;stroke-dasharray:5 4}.line{fill:none;stroke-width:1.6;stroke-linejoin:round}.page{fill:#fff}"
+    "@media(prefers-color-scheme:dark){.page{fill:#161b22}text{fill:#d6dde4}.grid{stroke:#333c47}}"
 )
 
 Points = list[tuple[float, float]]
@@ -66,7 +67,7 @@ def build_plot(trace: Trace, outcomes: Sequence[Outcome], target_wait_seconds: f
     parts += _draw_legend(outcomes)
     height = bottom + 40
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
-    background = f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>'
+    background = f'<rect width="{WIDTH}" height="{height}" class="page"/>'
     return "\n".join([head, f"<title>{escape(trace.name)}</title><style>{STYLE}</style>{background}", *parts, "</svg>"])
 
 
