@@ -81,7 +81,7 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
 def _find_unscheduled(status: Manifest) -> str | None:
     for item in status.get("conditions") or ():
         if item["type"] == "PodScheduled" and item["status"] == "False":
-            return item.get("message") or item.get("reason")
+            return str(item.get("message") or item.get("reason"))
     return None
 
 

@@ -176,4 +176,5 @@ def test_the_picture_of_the_scaling_guide_is_what_its_commands_draw(tmp_path: Pa
     queue.write_text(guide.partition("<<'YAML'\n")[2].partition("YAML\n")[0])
     trace.write_text("".join(f"{wave + tick * 0.125:.3f},1.5\n" for wave in (0, 240, 480) for tick in range(961)))
     assert execute(["simulate", str(trace), "-f", str(queue), "--plot", str(plot)]) == ExitCode.OK
-    assert plot.read_text() == (ROOT / "docs/images/scaling.svg").read_text()
+    picture = ROOT / "docs/images/scaling.svg"
+    assert plot.read_text() == picture.read_text(), f"the rule has changed: run the commands again, into {picture}"
