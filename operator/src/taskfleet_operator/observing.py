@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from taskfleet_core.document_model import DocumentModel
 from taskfleet_core.statistics import ReadProblem, Trouble
+from taskfleet_core.worker_ends import explain_worker_end
 from taskfleet_operator.names import CONTAINER, Reason
 from taskfleet_operator.observed import PodFacts
 
@@ -14,7 +15,6 @@ __all__ = ["build_pod_facts", "explain_invalid", "explain_problem", "explain_unk
 
 EX_CONFIG = 78  # the exit code of a loader that refuses the app
 REFUSAL_PREFIX = "taskfleet: "
-MESSAGE_MAX_CHARACTERS = 300
 
 Manifest = dict[str, Any]
 Document = TypeVar("Document", bound=DocumentModel)
@@ -108,7 +108,7 @@ def _explain_exit(ended: Manifest) -> str | None:
     message = (ended.get("message") or "").strip()
     if "executable file not found" in message:
         return "the image has no command `celery`: install Celery 5.5 or newer in it, on the PATH"
-    last = message.splitlines()[-1][:MESSAGE_MAX_CHARACTERS] if message else ""
+    last = explain_worker_end(message)
     return f"exit code {code}: {last}" if last else f"exit code {code}"
 
 

@@ -110,6 +110,7 @@ def test_every_rule_blames_a_field_that_exists() -> None:
         pytest.param({"queues": [{"name": "a", "weight": 0}]}, "weight", id="no weight"),
         pytest.param({"queues": [{"name": f"q{n}"} for n in range(17)]}, "queues", id="too many queues"),
         pytest.param({"worker": {"app": "a b"}}, "app", id="app that is no path"),
+        pytest.param({"worker": {"app": "a:b.c"}}, "app", id="app that Celery could not find"),
         pytest.param({"scaling": {"replicas": "3"}}, "replicas", id="text for a number"),
         pytest.param({"scaling": {"schedules": [{"cron": "* *"}]}}, "cron", id="cron of two fields"),
         pytest.param({"delivery": {"messageTtlSeconds": 3}}, "messageTtlSeconds", id="other spelling"),

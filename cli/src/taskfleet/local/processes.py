@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskfleet_core.worker_ends import explain_worker_end
+
 __all__ = ["Child", "Orphan", "find_orphans", "read_failure", "start_child", "stop_orphans"]
 
 # In the environment of every child: "<kind>:<data folder>". It finds them again without any file that could be stale.
@@ -19,7 +21,6 @@ MARKER = "TASKFLEET_LOCAL"
 POLL_SECONDS = 0.05
 TAIL_BYTES = 8192
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
-ERROR_LINE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Exit|Interrupt|NotFound)\b.*|^Error: .*|.*\bFATAL\b.*")
 
 
 @dataclass(slots=True)
@@ -110,13 +111,11 @@ def _rotate(log: Path) -> None:
 
 
 def read_failure(log: Path, start: int = 0) -> str:
-    """The most telling of the last lines of a log: its last error, else its last line."""
+    """What the end of a log tells; empty without a log."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(start, size - TAIL_BYTES))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if ERROR_LINE.match(line)]
-        return (errors or lines or [""])[-1][:300]
+        return explain_worker_end(file.read().decode(errors="replace"))
     return ""
 
 

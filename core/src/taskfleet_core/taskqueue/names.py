@@ -34,7 +34,7 @@ NAME_MAX_LENGTH = 52  # leaves room for the suffixes of child objects in 63 char
 
 OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 QUEUE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-APP_PATTERN = r"^[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*(\.\w+)*)?$"
+APP_PATTERN = r"^[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?$"  # Celery looks for one attribute only
 CRON_PATTERN = r"^\s*\S+(\s+\S+){4}\s*$"
 RESERVED_PATTERN = r"^(TASKFLEET_.*|CELERY_(BROKER_((READ|WRITE)_)?URL|LOADER|RESULT_BACKEND))$"
 PATTERN_FIXES = {
