@@ -92,8 +92,8 @@ def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
     app.conf.update(
         task_queues=[*mine, *others],
         task_default_queue=settings.queue,
-        task_default_exchange=mine[0].exchange.name,
-        task_default_exchange_type=mine[0].exchange.type,
+        task_default_exchange=_wire.send_exchange(settings.queue) if confined else "",
+        task_default_exchange_type="fanout" if confined else "direct" if redis else "topic",
         task_default_routing_key=settings.queue,
         task_create_missing_queues=True,
     )
