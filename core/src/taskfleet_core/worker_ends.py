@@ -21,8 +21,8 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         # Where it says "While trying to load", the error behind that is the cause.
         re.compile(r"Unable to load celery application\.\s+(?!While)(\S.*)"),
         lambda found: (
-            f"no Celery application at spec.worker.app: {found[1].strip().rstrip('.')}; write package.module:attribute, "
-            "as for celery -A"
+            f"no Celery application at spec.worker.app: {found[1].strip().rstrip('.')}; write "
+            "package.module:attribute, as for celery -A"
         ),
     ),
     (
