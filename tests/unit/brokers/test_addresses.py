@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskfleet_core.addresses import add_authority, parse_amqp_url, redact_url
+from taskfleet_core.addresses import add_authority, parse_amqp_url, redact_url, replace_login
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,10 @@ def test_a_password_is_never_printed() -> None:
 def test_an_authority_is_added_where_a_url_can_have_one_and_has_none(url: str, expected: str) -> None:
     assert add_authority(url, "/ca") == expected
     assert add_authority(url, None) == url
+
+
+def test_another_user_takes_the_place_of_the_one_in_each_address() -> None:
+    url = "amqps://old:pw@one:5671//?cacertfile=/ca.crt;amqps://old:pw@two:5671//"
+    there = replace_login(url, "taskfleet.a", "p@ss")
+    assert there == "amqps://taskfleet.a:p%40ss@one:5671//?cacertfile=/ca.crt;amqps://taskfleet.a:p%40ss@two:5671//"
+    assert {address.password for address in parse_amqp_url(there)} == {"p@ss"}
