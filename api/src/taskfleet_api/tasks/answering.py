@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import msgspec
 from prometheus_client import Counter
 
 from taskfleet_api.tasks.model import SubmittedTask
@@ -32,6 +33,8 @@ async def answer_submission(
     headers["Preference-Applied"] = f"wait={granted:g}"
     if record is not None and record.state.is_final:
         return 200, render_task(record), headers
+    if record is not None:
+        submitted = msgspec.structs.replace(submitted, state=record.state, attempt=record.attempt)
     return 202, render_submitted(submitted), headers
 
 
