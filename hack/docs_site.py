@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
 PROJECT = "project"
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?(?:\s[^)]*)?\))")
-FENCE = re.compile(r"^(\s*```(?:bash|sh|shell|python|yaml)) (?:run|show)$", re.MULTILINE)
+FENCE = re.compile(r"^(\s*```(?:bash|sh|shell|python|yaml)) (?:run|show|cluster)$", re.MULTILINE)
 FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 EXTERNAL = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.IGNORECASE)
 # A list right behind a line of text, which is one for GitHub, and for Python's Markdown only after an empty line.

@@ -1,4 +1,7 @@
-"""Every block marked `run` in README, docs and examples is run against local mode; every other one says `show`."""
+"""Every block marked `run` in README, docs and examples is run against local mode; every other one says `show`.
+
+Those marked `cluster` are run by tests/cluster/test_quickstart.py.
+"""
 
 import os
 import re
@@ -88,7 +91,9 @@ def _is_ready(port: int) -> bool:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_every_block_says_whether_it_is_run(block: Block) -> None:
-    assert block.mark in ("run", "show"), f"{block}: write ```{block.language} run, or show when it cannot be"
+    assert block.mark in ("run", "show", "cluster"), (
+        f"{block}: write ```{block.language} run, or show when it cannot be"
+    )
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.mark == "run"], ids=str)

@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 # What disturbs others comes late: faults of the whole installation, an upgrade of it, and at the end its removal.
 ORDER = [
     "test_examples",
+    "test_quickstart",
     "test_scaling",
     "test_rollout",
     "test_monitoring",
