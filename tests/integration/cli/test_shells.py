@@ -23,9 +23,8 @@ ANSWER_SECONDS = 120  # each TAB starts the command, on a machine with much else
 
 
 def run(command: list[str]) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKFLEET")}
     done = subprocess.run(
-        command, env=environment | {"PATH": PATH}, capture_output=True, text=True, timeout=60, check=False
+        command, env=os.environ | {"PATH": PATH}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -84,3 +83,16 @@ def test_kubectl_finds_its_plugin_and_runs_it() -> None:
     kubectl = str(find_binaries() / "kubectl")
     assert str(BIN / "kubectl-taskfleet") in run([kubectl, "plugin", "list"])
     assert "Usage: kubectl taskfleet" in run([kubectl, "taskfleet", "--help"])
+
+
+@pytest.mark.kubernetes
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [(["do"], "doctor"), (["top", "--on"], "--once"), (["explain", ""], "parcels")],
+    ids=["commands", "options", "queues"],
+)
+def test_kubectl_completes_its_plugin(words: list[str], offered: str, up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKFLEET_URL", up.url)
+    answer = run([str(find_binaries() / "kubectl"), "__complete", "taskfleet", *words]).split()
+    assert answer[:1] == [offered]
+    assert ":4" in answer
