@@ -45,3 +45,9 @@ def test_tasks_are_those_of_the_queue_on_the_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("taskfleet.client.Client.queue_tasks", lambda client, queue: known[queue])
     assert completing.complete_task_names(line(queue="mail"), "") == [("mail.send", "to text")]
     assert completing.complete_task_names(line(), "") == []
+
+
+def test_ids_are_of_the_newest_tasks_that_are_not_on_the_line_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [SimpleNamespace(id=name, state="running", task="mail.send") for name in ("a1", "a2", "b1")]
+    monkeypatch.setattr("taskfleet.client.Client.list", lambda client, limit: tasks)
+    assert completing.complete_task_ids(line(ids=["a1"]), "a") == [("a2", "running mail.send")]
