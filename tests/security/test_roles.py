@@ -87,10 +87,13 @@ def test_the_management_api_refuses(hardened: HardenedStack, role: str, method: 
     [
         ("worker", ("HSET", wire.REGISTRY_KEY, "mine", "{}")),
         ("worker", ("SET", wire.FENCE_KEY_PREFIX + "pod", "1")),
+        ("worker", ("HSET", wire.REPLICAS_KEY, "api", "1")),
+        ("worker", ("DEL", wire.RATE_KEY_PREFIX + "queue:jobs")),
         ("worker", ("GET", "somebody-elses")),
         ("worker", ("PUBLISH", "somebody-elses", "x")),
         ("operator", ("XRANGE", wire.EVENTS_STREAM, "-", "+")),
         ("operator", ("HGETALL", wire.TASK_KEY_PREFIX + "id")),
+        ("operator", ("DEL", wire.RATE_KEY_PREFIX + "queue:jobs")),
         ("operator", ("SET", wire.WORKER_KEY_PREFIX + "jobs:host", "{}")),
         ("api", ("GET", "somebody-elses")),
         *(
