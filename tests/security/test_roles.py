@@ -11,6 +11,8 @@ import redis.exceptions
 from pamqp import commands
 from tests.support.hardened import HardenedStack
 
+from taskfleet_api.live import LiveStore
+from taskfleet_api.live.rates import RateUse
 from taskfleet_core import wire
 from taskfleet_core.addresses import parse_amqp_url
 from taskfleet_core.amqp import AmqpSession, ChannelClosedError, connect_amqp
@@ -139,6 +141,20 @@ def test_the_operators_user_may_do_all_that_the_operator_does(hardened: Hardened
 
     asyncio.run(use(Store(hardened.valkey.url_of("operator", hardened.authority))))
     assert woken.get_nowait() == "jobs"
+
+
+def test_the_apis_user_may_share_rates_and_succeed_the_dead(hardened: HardenedStack) -> None:
+    async def use(live: LiveStore) -> None:
+        try:
+            assert await live.settle_rates([RateUse("queue:roles", 4, 0.001, 10)]) == [6]
+            assert (await live.beat("roles-1", 7))["roles-1"] == 7
+            await live.forget_process("roles-1")
+            assert await live.take_over_events("roles-1/0", "roles-2/takeover", limit=10) == []
+            assert "roles-1/0" not in await live.fetch_consumers()
+        finally:
+            await live.close()
+
+    asyncio.run(use(LiveStore(hardened.valkey.url_of("api", hardened.authority))))
 
 
 @pytest.mark.parametrize("role", ["api", "operator"])
