@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -34,6 +35,8 @@ __all__ = [
     "stop_api",
     "stop_broker",
     "stop_database",
+    "stop_follower",
+    "stop_leader",
     "stop_valkey",
     "stop_worker",
     "stop_worker_child",
@@ -189,17 +192,31 @@ def stop_broker(field: Field) -> None:
 
 def kill_leader(field: Field) -> None:
     """The node of three that leads the queue."""
-    _kill_node(field, fetch_leader(field.stack.nodes, QUEUE))
+    _end_node(field, fetch_leader(field.stack.nodes, QUEUE), RabbitMQ.kill)
 
 
 def kill_follower(field: Field) -> None:
     """A node of three that follows."""
+    _end_node(field, _find_follower(field), RabbitMQ.kill)
+
+
+def stop_leader(field: Field) -> None:
+    """SIGTERM to the node that leads the queue."""
+    _end_node(field, fetch_leader(field.stack.nodes, QUEUE), RabbitMQ.terminate)
+
+
+def stop_follower(field: Field) -> None:
+    """SIGTERM to a node that follows."""
+    _end_node(field, _find_follower(field), RabbitMQ.terminate)
+
+
+def _find_follower(field: Field) -> RabbitMQ:
     leader = fetch_leader(field.stack.nodes, QUEUE)
-    _kill_node(field, next(node for node in field.stack.nodes if node is not leader))
+    return next(node for node in field.stack.nodes if node is not leader)
 
 
-def _kill_node(field: Field, node: RabbitMQ) -> None:
-    node.kill()
+def _end_node(field: Field, node: RabbitMQ, end: Callable[[RabbitMQ], None]) -> None:
+    end(node)
     field.lift()  # two of three are a majority: nothing waits for the third
     field.last()
     node.start()

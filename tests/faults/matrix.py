@@ -42,6 +42,8 @@ def _build_fixed() -> list[Fault]:
         Fault("RabbitMQ's disk alarm", "Broker", disturb.alarm_disk),
         Fault("one of three RabbitMQ nodes killed, a follower", "Broker", kill.kill_follower, THREE_NODES),
         Fault("one of three RabbitMQ nodes killed, the leader", "Broker", kill.kill_leader, THREE_NODES),
+        Fault("one of three RabbitMQ nodes stopped, a follower", "Broker", kill.stop_follower, THREE_NODES),
+        Fault("one of three RabbitMQ nodes stopped, the leader", "Broker", kill.stop_leader, THREE_NODES),
         Fault("Valkey killed", "Valkey", kill.kill_valkey),
         Fault("Valkey killed, without append-only file", "Valkey", kill.kill_valkey, FORGETFUL),
         Fault("Valkey stopped", "Valkey", kill.stop_valkey),
