@@ -119,9 +119,10 @@ def _check_task_queues(namespace: str, now: datetime) -> Iterator[Finding]:
 
 
 def _check_conditions(items: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Ready is enough: it repeats the first of the others that is wrong."""
     for item in items:
         name = f"{item['metadata']['namespace']}/{item['metadata']['name']}"
         for condition in item.get("status", {}).get("conditions", ()):
-            if condition["type"] in ("Ready", "MetricsAvailable", "WorkersHealthy") and condition["status"] == "False":
-                detail = f"{name}: {condition['type']} is False: {condition['reason']}: {condition['message']}"
+            if condition["type"] == "Ready" and condition["status"] == "False":
+                detail = f"{name} is not Ready: {condition['reason']}: {condition['message']}"
                 yield Finding("taskqueues", Verdict.PROBLEM, detail, f"see docs/conditions.md on {condition['reason']}")
