@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.brokers import BrokerAccess
+from taskfleet_operator.compacting import compact
 from taskfleet_operator.names import get_shard
 from taskfleet_operator.observing import parse_document, parse_time
 
@@ -67,7 +68,7 @@ class QueueIndex:
 
     def put(self, raw: Manifest) -> bool:
         """Take over a version; False when nothing but what the operator writes itself has changed."""
-        key = get_key(raw)
+        key, raw = get_key(raw), compact(raw)
         old = self.entries.get(key)
         if old is not None and old.raw["metadata"].get("uid") == raw["metadata"].get("uid"):
             if _without_status(old.raw) == _without_status(raw):

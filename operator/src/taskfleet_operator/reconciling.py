@@ -21,6 +21,7 @@ from taskfleet_operator.applying import Applier
 from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory, Resolution
 from taskfleet_operator.children.injection import Injection
 from taskfleet_operator.children.metadata import build_owner
+from taskfleet_operator.compacting import share
 from taskfleet_operator.conditions import merge_conditions
 from taskfleet_operator.counters import Counters
 from taskfleet_operator.events import EventSender
@@ -66,7 +67,8 @@ class _State:
         """The same objects as last time as long as nothing that they are made of is another."""
         built = self._built
         if built is None or built[0] is not queue or built[1:3] != (credentials, injection):
-            built = self._built = (queue, credentials, injection, build_children(queue, credentials, injection))
+            children = tuple(map(share, build_children(queue, credentials, injection)))
+            built = self._built = (queue, credentials, injection, children)
         return built[3]
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.taskqueue import KIND
+from taskfleet_operator.compacting import compact
 from taskfleet_operator.kube import ForbiddenError, Kube
 from taskfleet_operator.names import MANAGED_SELECTOR, QUEUE_LABEL
 
@@ -130,7 +131,7 @@ class Watcher:
 
     def _keep(self, place: tuple[str, str], item: Manifest) -> None:
         self._drop(place)
-        self._objects[place] = item
+        self._objects[place] = compact(item)
         owner = find_owner_key(item)
         if owner is not None:
             self._owned[owner].add(place)
