@@ -8,9 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
 
-from taskfleet_api.records.engine import open_database
 from taskfleet_core.taskqueue import load_task_queues
 from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
 from tests.support.task_api import TaskApi
@@ -52,6 +50,10 @@ class Site:
 
     def fetch_rows(self, sql: str) -> list[dict[str, Any]]:
         """What a database tool would show."""
+        # Imported here: this module is a plugin of every test process, also of those that only hand out tests.
+        from sqlalchemy import text
+
+        from taskfleet_api.records.engine import open_database
 
         async def fetch() -> list[dict[str, Any]]:
             database = open_database(self.stack.database_url, pool_size=2, timeout_seconds=10)

@@ -59,7 +59,10 @@ def test_wrong_usage_names_the_fix_and_exits_with_2(
 
 
 @pytest.mark.parametrize("arguments", [["get", "x"], ["list"], ["queues"], ["schedules"], ["submit", "q", "t"]])
-def test_api_that_does_not_answer_is_exit_code_4(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_api_that_does_not_answer_is_exit_code_4(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet.client.FIRST_PAUSE_SECONDS", 0.01)
     assert execute([*arguments, *NOBODY]) == ExitCode.UNAVAILABLE
     assert "http://127.0.0.1:1 does not answer" in capsys.readouterr().err
 

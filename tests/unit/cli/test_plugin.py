@@ -47,6 +47,9 @@ def test_the_plugin_says_where_it_looked_for_a_release(
     assert "namespace elsewhere holds no API" in capsys.readouterr().err
 
 
-def test_an_address_of_ones_own_needs_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_of_ones_own_needs_no_cluster(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskfleet.client.FIRST_PAUSE_SECONDS", 0.01)
     assert execute_plugin(["queues", "--url", "http://127.0.0.1:1"]) == ExitCode.UNAVAILABLE
     assert "http://127.0.0.1:1 does not answer" in capsys.readouterr().err

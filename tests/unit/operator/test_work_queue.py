@@ -82,7 +82,8 @@ async def test_key_added_while_it_runs_runs_once_more(queue, handler):
     await eventually(lambda: handler.started == ["a", "a"] and not handler.running)
 
 
-async def test_failed_key_comes_again_by_itself(queue, handler):
+async def test_failed_key_comes_again_by_itself(queue, handler, monkeypatch):
+    monkeypatch.setattr("taskfleet_operator.work_queue.MIN_BACKOFF_SECONDS", 0.01)
     handler.error = RuntimeError("no")
     queue.add("a")
     await eventually(lambda: len(handler.started) >= 3, 20)

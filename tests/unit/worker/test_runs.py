@@ -3,6 +3,7 @@
 import threading
 from types import SimpleNamespace
 
+import pytest
 from tests.support.waiting import eventually_sync
 
 from taskfleet_worker.events import Identity
@@ -44,7 +45,8 @@ def test_many_threads_may_add_while_the_watcher_parks() -> None:
     eventually_sync(lambda: sorted(announced) == sorted(names))
 
 
-def test_an_announcement_that_fails_is_repeated() -> None:
+def test_an_announcement_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskfleet_worker.runs.REPEAT_SECONDS", 0.01)
     tries: list[str] = []
 
     def announce(run: Run) -> None:
