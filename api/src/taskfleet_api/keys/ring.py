@@ -42,6 +42,7 @@ class KeyRing:
             trust_seconds=TRUST_SECONDS, stale_seconds=STALE_SECONDS, worth=lambda record: record is not None
         )
         self.fetch: Fetch | None = None
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.kubernetes: KubernetesAccess | None = None
         self.oidc: OidcAccess | None = None
 
@@ -67,7 +68,7 @@ class KeyRing:
         if not key.startswith(PREFIX.encode()) or fetch is None:
             return None
         record = await self.remembered.get(digest, lambda: fetch(digest))
-        if record is None or (record.expires_at is not None and record.expires_at <= datetime.now(UTC)):
+        if record is None or (record.expires_at is not None and record.expires_at <= self.now()):
             return None
         return Caller(f"key:{record.name}", frozenset(map(KeyScope, record.scopes)), record.queues)
 
