@@ -13,10 +13,10 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -176,10 +176,14 @@ class Cluster:
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "taskfleet.dev/test": "cluster"}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
         self.kubectl("apply", "-f", "-", text=json.dumps(manifest))
+        self.prepare()
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s/crd"))
         arguments = ["upgrade", "--install", RELEASE, "charts/taskfleet", "--wait", "--timeout", "5m"]
         self.helm(*arguments, "--values", "-", text=json.dumps(VALUES | values))
         self.connect()
+
+    def prepare(self) -> None:
+        """What must be in the namespace before the chart."""
 
     def connect(self) -> None:
         """Find the API and wait until it answers."""
@@ -344,11 +348,14 @@ def _answers(url: str) -> bool:
         return False
 
 
+Made = TypeVar("Made", bound=Cluster)
+
+
 @contextlib.contextmanager
-def running_cluster(**values: Any) -> Iterator[Cluster]:
+def running_cluster(build: Callable[[Mapping[str, str], str], Made] = Cluster, **values: Any) -> Iterator[Made]:  # type: ignore[assignment]
     """An installation in a namespace of its own for the length of a with block."""
     environment = open_cluster()
-    made = Cluster(environment, f"d-test-{uuid.uuid4().hex[:6]}")
+    made = build(environment, f"d-test-{uuid.uuid4().hex[:6]}")
     _sweep(made)
     try:
         made.install(**values)
