@@ -66,6 +66,8 @@ def tenants(request: pytest.FixtureRequest) -> Tenants:
     broker = Broker(request.param, request.getfixturevalue(request.param))
     made = Tenants(broker, open_users(broker))
 
+    broker.server.management("PUT", "/api/users/taskfleet-users", {"password": "admin", "tags": "administrator"})
+
     async def prepare() -> None:
         topology = open_topology(broker.url, broker.server.management_url)
         for user in made.all:
@@ -79,7 +81,10 @@ def tenants(request: pytest.FixtureRequest) -> Tenants:
     return made
 
 
-def open_users(broker: Broker, login: str = "guest:guest") -> QueueUsers:
+ADMINISTRATOR = "taskfleet-users:admin"  # as the chart makes it: without rights in any virtual host
+
+
+def open_users(broker: Broker, login: str = ADMINISTRATOR) -> QueueUsers:
     (address,) = parse_amqp_url(broker.url)
     return QueueUsers(f"http://{login}@127.0.0.1:{broker.server.management_port}", address)
 
@@ -105,7 +110,7 @@ async def publish(
 
 
 @contextlib.asynccontextmanager
-async def using(broker: Broker, login: str = "guest:guest") -> AsyncIterator[QueueUsers]:
+async def using(broker: Broker, login: str = ADMINISTRATOR) -> AsyncIterator[QueueUsers]:
     users = open_users(broker, login)
     try:
         yield users

@@ -34,7 +34,7 @@ DELAY_LEVELS = 28  # as in kombu, whose names and arguments these are
 DELIVERY_EXCHANGE = "celery_delayed_delivery"
 DELAY_MARKER = "taskfleet_delayed_declared"  # workers without a user of their own look for it before they declare
 # Before 4.0 rights on routing keys do not hold for those in the headers CC and BCC.
-DELAY_SINCE = (4,)
+DELAY_SINCE = 4  # major version
 _HASHES = {"rabbit_password_hashing_sha256": "sha256", "rabbit_password_hashing_sha512": "sha512"}
 
 Row = dict[str, Any]

@@ -1,7 +1,5 @@
 """A RabbitMQ user for each TaskQueue: kept and removed through the management API, as an administrator."""
 
-import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,7 +23,7 @@ from taskfleet_core.topology.confinement import (
 
 __all__ = ["QueueUsers"]
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
 IMPORT_TIMEOUT_SECONDS = 60.0
 BATCH = 100  # users in one import
 KEEPALIVE_SECONDS = 4.0  # RabbitMQ ends idle connections after five
@@ -56,8 +54,8 @@ class QueueUsers:
 
         `tag` marks the users of one operator: it finds them again by it, and nobody else's.
         """
-        delays = await self._ask_delays()
-        before = await self._look()
+        before, delays = await self._look()
+        self.delays = delays
         here = self._virtual_host
         due = [user for user in users if not is_sound(user, before, here, tag, delays=delays)]
         for user in due:
@@ -85,29 +83,24 @@ class QueueUsers:
         """Close connections."""
         await self._client.aclose()
 
-    async def _ask_delays(self) -> bool:
-        overview = await self._call("GET", "/api/overview?columns=rabbitmq_version")
-        said = str(overview.get("rabbitmq_version", "") if isinstance(overview, dict) else "")
-        with contextlib.suppress(ValueError):
-            self.delays = tuple(int(part) for part in said.split(".")[:1]) >= DELAY_SINCE
-        if self.delays is None:
-            raise BrokerUnavailableError(f"the management API at {self.label} does not tell its version")
-        return self.delays
-
-    async def _look(self) -> Broker:
-        bindings = f"/api/bindings/{quote(self._virtual_host, safe='')}?columns=source,destination"
-        users, permissions, topics, bound = await asyncio.gather(
-            self._list("/api/users"),
-            self._list("/api/permissions"),
-            self._list("/api/topic-permissions"),
-            self._list(bindings),
+    async def _look(self) -> tuple[Broker, bool]:
+        """What is there, and whether rights on routing keys are of use."""
+        # All definitions: lists of one virtual host are for those who have rights in it, which this login needs not.
+        told = await self._call("GET", "/api/definitions", timeout_seconds=IMPORT_TIMEOUT_SECONDS)
+        if not isinstance(told, dict) or "users" not in told:
+            raise BrokerUnavailableError(f"the management API at {self.label} told no definitions")
+        try:
+            delays = int(str(told.get("rabbitmq_version") or told.get("rabbit_version")).split(".")[0]) >= DELAY_SINCE
+        except ValueError:
+            raise BrokerUnavailableError(f"the management API at {self.label} does not tell its version") from None
+        here = (row for row in told.get("bindings", ()) if row["vhost"] == self._virtual_host)
+        broker = Broker(
+            {row["name"]: row for row in told["users"]},
+            _group(told.get("permissions", ())),
+            _group(told.get("topic_permissions", ())),
+            frozenset((row["source"], row["destination"]) for row in here),
         )
-        return Broker(
-            {row["name"]: row for row in users},
-            _group(permissions),
-            _group(topics),
-            frozenset((row["source"], row["destination"]) for row in bound),
-        )
+        return broker, delays
 
     async def _list(self, path: str) -> list[Row]:
         rows = await self._call("GET", path)
