@@ -56,7 +56,8 @@ def test_the_command_says_what_celery_reads_before_a_loader_can(pool: str) -> No
     command = build_command("a.b:app", "q", 3, pool, python="py")
     assert command[:5] == ["py", "-m", "celery", "-A", "a.b:app"]
     joined = " ".join(command)
-    assert f"-Q q -c 3 -P {pool}" in joined
+    # Celery would take the app's `worker_pool` in place of `-P prefork`.
+    assert f"-Q q -c 3 -P {'processes' if pool == 'prefork' else pool}" in joined
     assert "--prefetch-multiplier 1" in joined
 
 

@@ -15,6 +15,8 @@ __all__ = ["BACKEND", "LOADER", "POOLS", "build_command", "build_environment"]
 LOADER = "taskfleet_worker.loader:Loader"
 BACKEND = "taskfleet_worker.backend.Backend"
 POOLS = ("prefork", "threads", "gevent", "solo")
+# The same pool by its other name: Celery takes `-P prefork` for "nothing said", and the app's `worker_pool` instead.
+POOL_ARGUMENTS = {"prefork": "processes"}
 
 
 def build_environment(
@@ -79,7 +81,8 @@ def build_command(
         raise ValueError(f"unknown pool {pool!r}: one of {', '.join(POOLS)}")
     command = [python, "-m", "celery"] if python else ["celery"]
     queues = queue if isinstance(queue, str) else ",".join(queue)
-    command += ["-A", app, "worker", "-Q", queues, "-c", str(concurrency), "-P", pool, "-l", loglevel]
+    command += ["-A", app, "worker", "-Q", queues, "-c", str(concurrency), "-P", POOL_ARGUMENTS.get(pool, pool)]
+    command += ["-l", loglevel]
     command += ["--prefetch-multiplier", "1", "-O", "fair", "--without-gossip", "--without-mingle"]
     command += ["-n", f"celery@{host}" if host else "celery@%h"]
     if events:

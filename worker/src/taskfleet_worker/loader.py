@@ -24,6 +24,7 @@ from .execution import Execution
 from .forks import guard_pool
 from .logs import install_logging
 from .request import hooks
+from .servers import build_server_settings
 from .serving import Gate, use_weights
 from .settings import WorkerSettings, load_settings
 from .steps import build_steps
@@ -50,6 +51,7 @@ class Loader(BaseLoader):
         settings = load_settings()
         broker_url = os.environ.get("CELERY_BROKER_URL") or str(self.app.conf.broker_url)
         redis = broker.is_redis(broker_url)
+        self._update(build_server_settings(self.app.conf, broker_url, settings.redis_url))
         self._refuse_foreign_parts()
         self._force_settings(settings, redis=redis)
         self._verify_broker(broker_url, settings)
@@ -114,8 +116,13 @@ class Loader(BaseLoader):
         if conf.task_track_started:
             for task in self.app.tasks.values():
                 type(task).taskfleet_track_started = True
+        self._update(forced)
+
+    def _update(self, settings: dict[str, Any]) -> None:
+        """Set what this version of Celery knows."""
+        conf = self.app.conf
         known = set(conf)
-        conf.update({name: value for name, value in forced.items() if name in known})
+        conf.update({name: value for name, value in settings.items() if name in known})
 
     def _verify_broker(self, broker_url: str, settings: WorkerSettings) -> None:
         """Verify the broker's certificate, unless the app says itself how."""

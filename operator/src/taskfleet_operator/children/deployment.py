@@ -26,6 +26,8 @@ __all__ = ["build_deployment"]
 INJECTION_PATH = "/opt/taskfleet"
 INJECTION_ARCHIVE = "worker.zip"
 AUTHORITY_PATH = "/opt/taskfleet-ca"
+# The same pool by its other name: Celery takes `-P prefork` for "nothing said", and the app's `worker_pool` instead.
+POOL_ARGUMENTS = {"prefork": "processes"}
 LOADER = "taskfleet_worker.loader:Loader"
 HEALTH_FILE = "/tmp/taskfleet-health"
 # The kubelet kills at the end of the grace period: the drain step hands back a little earlier.
@@ -145,7 +147,7 @@ def _build_container(queue: TaskQueue) -> dict[str, Any]:
 def _build_command(queue: TaskQueue) -> list[str]:
     worker = queue.spec.worker
     command = ["celery", "-A", worker.app, "worker", "-Q", ",".join(queue.queue_weights)]
-    command += ["-c", str(worker.concurrency), "-P", worker.pool, "-l", "INFO"]
+    command += ["-c", str(worker.concurrency), "-P", POOL_ARGUMENTS.get(worker.pool, worker.pool), "-l", "INFO"]
     return [
         *command,
         "--prefetch-multiplier",

@@ -15,6 +15,15 @@ app.conf.update(
     task_acks_late=False,
     worker_prefetch_multiplier=8,
     task_default_queue=os.environ.get("DEFAULT_QUEUE", "ignored"),
+    worker_pool="solo",
+    # What was meant for servers that Taskfleet replaces.
+    broker_transport_options={"global_keyprefix": "mine:", "priority_steps": [0, 5], "sep": ":"},
+    result_backend_transport_options={"global_keyprefix": "mine:"},
+    broker_use_ssl=True,
+    redis_backend_use_ssl={"ssl_cert_reqs": "none"},
+    redis_max_connections=1,
+    broker_login_method="EXTERNAL",
+    task_queue_max_priority=10,
 )
 
 TRACES = pathlib.Path(os.environ.get("TRACES", "/nonexistent"))
