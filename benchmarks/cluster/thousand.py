@@ -151,6 +151,11 @@ def settle(operator: OperatorProcess) -> None:
         eventually_sync(is_calm, 90)
 
 
+def read_figure(operator: OperatorProcess, name: str) -> float:
+    """One of the process's own metrics; one that is busy may not answer at once."""
+    return eventually_sync(lambda: operator.read_metric(name), 60)
+
+
 def measure_idle(
     plane: ControlPlane, operator: OperatorProcess, requests: Callable[[], int], rounds: int
 ) -> list[Figure]:
@@ -158,11 +163,11 @@ def measure_idle(
     columns: list[list[float]] = [[], [], [], []]
     for _ in range(rounds):
         began = time.monotonic()
-        broker, api, cpu = requests(), count_api_requests(plane), operator.read_metric("process_cpu_seconds_total") or 0
+        broker, api, cpu = requests(), count_api_requests(plane), read_figure(operator, "process_cpu_seconds_total")
         time.sleep(20)  # the measured window itself
-        used = (operator.read_metric("process_cpu_seconds_total") or 0) - cpu
+        used = read_figure(operator, "process_cpu_seconds_total") - cpu
         seconds = time.monotonic() - began
-        memory = (operator.read_metric("process_resident_memory_bytes") or 0) / 2**20
+        memory = read_figure(operator, "process_resident_memory_bytes") / 2**20
         row = (
             used / seconds * 100,
             memory,
