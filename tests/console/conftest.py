@@ -1,10 +1,13 @@
 """The console in Debian's Chromium on a running installation: one browser and one stack for all of these tests."""
 
+import asyncio
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +17,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 from tests.support.stack import API_PREFIX, QueueOptions, Stack, StackOptions, running_stack
 from tests.support.task_api import TaskApi
 
+from taskfleet_api.records import QueueSample, open_records
+from taskfleet_api.records.sampling import floor_to
 from taskfleet_core import wire
 from taskfleet_core.scaling import Terms
 
@@ -64,6 +69,22 @@ class Fleet:
         """For the report of a failed test."""
         return self.stack.log_tails()
 
+    def keep_history(self, names: Sequence[str], count: int, step_seconds: int = 10) -> None:
+        """The last `count` intervals as the API keeps them, of queues at work: twice another number of workers."""
+        # The thread of the tests has the browser's event loop.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, self._keep_history(names, count, step_seconds)).result()
+
+    async def _keep_history(self, names: Sequence[str], count: int, step_seconds: int) -> None:
+        records = await open_records(self.stack.database_url, timeout_seconds=30)
+        try:
+            now = floor_to(datetime.now(UTC), step_seconds)
+            for number in range(count):
+                at = now - (count - number) * timedelta(seconds=step_seconds)
+                await records.save_interval(step_seconds, at, [build_sample(name, at, number) for name in names])
+        finally:
+            await records.close()
+
     def decide(self, queue: str, replicas: int, reason: str, **terms: float) -> None:
         """Report a decision as the operator does."""
         report = {
@@ -76,6 +97,26 @@ class Fleet:
             | terms,
         }
         self.stack.valkey.command("HSET", wire.DECISIONS_KEY, queue, json.dumps(report))
+
+
+def build_sample(name: str, at: datetime, number: int) -> QueueSample:
+    """A wave: it rises and falls every 40 intervals, and with it what is wanted."""
+    height = abs(20 - number % 40)
+    desired = 1 if height > 10 else 3
+    return QueueSample(
+        queue=name,
+        at=at,
+        ready=2 * (20 - height),
+        running=2.0 * desired,
+        oldest_wait_seconds=0.4 * (20 - height),
+        desired=desired,
+        workers=desired if number % 40 not in (10, 11) else 1,
+        arrivals_per_second=3.0,
+        finished=20 + 10 * desired + number % 7,
+        failed=1 if number % 9 == 0 else 0,
+        waits={20: 3, 24: 5, 27: 1},
+        reason=f"{desired} replicas: {2 * (20 - height)} waiting tasks of 1.2 s shall start within 5 s",
+    )
 
 
 @pytest.fixture(scope="session")

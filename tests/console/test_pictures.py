@@ -11,6 +11,7 @@ from tests.support.waiting import eventually_sync
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WRITES = os.environ.get("PICTURES") == "write"
 SMALLEST_BYTES = 20_000
+KEPT_INTERVALS = 88
 VIEW = {"width": 1280, "height": 760}
 QUEUES = (
     ("exports", 0, "0 workers: no task for 12 min (idleSeconds 60)"),
@@ -44,6 +45,8 @@ def test_pictures_of_the_docs(fleet: Fleet, open_page: OpenPage, tmp_path: Path)
     folder = IMAGES if WRITES else tmp_path
     if WRITES:
         add_queues(fleet)
+        at_work = [name for name, replicas, _ in QUEUES if replicas]
+        fleet.keep_history(["mail", "reports", *at_work], KEPT_INTERVALS)
     rounds = 30 if WRITES else 2
     reason = "2 replicas: 24 waiting tasks of 1.2 s shall start within 5 s"
     fleet.decide("reports", 2, reason, wait_seconds=18.0, backlog_slots=3.4, arrivals_per_second=2.1, load_slots=2.5)
@@ -66,7 +69,7 @@ def test_pictures_of_the_docs(fleet: Fleet, open_page: OpenPage, tmp_path: Path)
                     fleet.api.submit(name, "jobs.sleep", 1.5)
             overview.wait_for_timeout(500)
     expect(one.get_by_role("progressbar")).to_be_visible()
-    expect(queue.locator(".plot canvas")).to_have_count(3)
+    expect(queue.locator(".plot canvas")).to_have_count(4)
     expect(listed.locator("tbody tr").first).to_be_visible()
     for page, name in ((overview, ""), (queue, "-queue"), (listed, "-tasks"), (one, "-task")):
         take(page, f"console{name}", folder)

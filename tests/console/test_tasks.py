@@ -2,12 +2,20 @@
 
 import json
 
-from playwright.sync_api import expect
-from tests.console.conftest import Fleet, OpenPage
+import httpx
+from playwright.sync_api import Response, expect
+from tests.console.conftest import ADMIN_KEY, Fleet, OpenPage
+from tests.support.stack import API_PREFIX
 from tests.support.waiting import eventually_sync
 
 MANY = 10_000
 JSON = {"Content-Type": "application/json"}
+ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+
+def is_stream(answer: Response) -> bool:
+    """Whether it is the stream of a listing, open."""
+    return "tasks:stream" in answer.url and answer.ok
 
 
 def test_filters_stand_in_the_address(fleet: Fleet, open_page: OpenPage) -> None:
@@ -41,6 +49,37 @@ def test_rows_change_and_appear_as_it_happens(fleet: Fleet, open_page: OpenPage)
     expect(row.locator(".c-state")).to_have_text("cancelled")
     fleet.api.request("DELETE", f"/tasks/{second['id']}")
     expect(page.locator(f"tr[data-key='{second['id']}'] .c-state")).to_have_text("cancelled")
+
+
+def test_new_rows_come_by_one_stream_also_after_a_restart_of_the_api(fleet: Fleet, open_page: OpenPage) -> None:
+    page = open_page("tasks?metadata=case%3Dstream")
+    with page.expect_response(is_stream):
+        page.reload()
+    page.evaluate("window.loadedOnce = true")
+    looks: list[str] = []
+    page.on("request", lambda request: looks.append(request.url) if "/tasks?" in request.url else None)
+    first = fleet.api.submit("reports", "jobs.noop", metadata={"case": "stream"})
+    expect(page.locator(f"tr[data-key='{first['id']}']")).to_be_visible()
+    assert looks == []
+    with page.expect_response(is_stream):
+        fleet.stack.stop_api()
+        body = {"queue": "reports", "task": "jobs.noop", "metadata": {"case": "stream"}}
+        second = httpx.post(f"{fleet.guarded_url}{API_PREFIX}/tasks", json=body, headers=ADMIN, trust_env=False).json()
+        fleet.stack.start_api()
+    expect(page.locator(f"tr[data-key='{second['id']}']")).to_be_visible()
+    third = fleet.api.submit("reports", "jobs.noop", metadata={"case": "stream"})
+    expect(page.locator("tbody tr[data-key]").first).to_have_attribute("data-key", third["id"])
+    expect(page.locator("tbody tr[data-key]")).to_have_count(3)
+    assert page.evaluate("window.loadedOnce") is True
+
+
+def test_without_the_stream_new_rows_are_looked_for(fleet: Fleet, open_page: OpenPage) -> None:
+    page = open_page()
+    page.route("**/tasks:stream*", lambda route: route.fulfill(status=404, body="{}"))
+    page.goto(f"{fleet.stack.base_url}/ui/tasks?metadata=case%3Dlooked")
+    expect(page.get_by_role("heading", name="No task matches")).to_be_visible()
+    task = fleet.api.submit("reports", "jobs.noop", metadata={"case": "looked"})
+    expect(page.locator(f"tr[data-key='{task['id']}']")).to_be_visible()
 
 
 def test_many_are_retried_and_cancelled_at_once(fleet: Fleet, open_page: OpenPage) -> None:

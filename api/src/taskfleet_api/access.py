@@ -15,7 +15,7 @@ from taskfleet_core.scopes import KeyScope
 __all__ = ["ANYBODY", "Caller", "KeyScope", "acting_as", "find_scope", "find_verb", "get_caller"]
 
 API = "/api/v1/"
-COLLECTIONS = frozenset({f"{API}tasks", f"{API}queues", f"{API}schedules"})
+COLLECTIONS = frozenset({f"{API}tasks", f"{API}tasks:stream", f"{API}queues", f"{API}schedules"})
 
 
 @dataclass(frozen=True, slots=True)

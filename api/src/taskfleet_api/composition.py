@@ -28,6 +28,7 @@ from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.service import Services
 from taskfleet_api.tasks.submitting import Submissions
+from taskfleet_api.tasks.watching import Listings
 from taskfleet_core.errors import RecordsUnavailableError
 from taskfleet_core.statistics import StatisticsReader, open_statistics
 
@@ -176,6 +177,7 @@ def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connectio
         streams=streams,
         submissions=submissions,
         tasks=tasks,
+        listings=Listings(tasks),
         queues=Queues(records=records, background=background, tasks=tasks, live=live),
         histories=Histories(records, directory),
         schedules=Schedules(records=records, directory=directory, callbacks=policy),

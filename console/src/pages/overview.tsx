@@ -4,9 +4,11 @@ import { useMemo, useState } from "preact/hooks";
 import type { QueueModel } from "../api/types";
 import { count, duration, plural, rate, UNKNOWN } from "../format";
 import { Empty, Failure, Figure, Loading, Sparkline } from "../parts/pieces";
+import { RangeChoice } from "../parts/range";
 import { Table, type Column, type Sorting } from "../parts/table";
 import { useCell } from "../state/cell";
-import { history, queues, refreshQueues } from "../state/queues";
+import { parseRange, useSparks, type Sparks } from "../state/history";
+import { queues, refreshQueues } from "../state/queues";
 import { go, href, route } from "../state/router";
 
 /** How long the last task in the queue is expected to wait, where anybody can say. */
@@ -22,7 +24,7 @@ export function running(queue: QueueModel): number | null {
   return queue.unacknowledged ?? queue.busy;
 }
 
-const COLUMNS: readonly Column<QueueModel>[] = [
+const buildColumns = (sparks: Sparks): readonly Column<QueueModel>[] => [
   {
     id: "name", title: "Queue", width: "16%", sortable: true,
     draw: (queue) => (
@@ -39,8 +41,8 @@ const COLUMNS: readonly Column<QueueModel>[] = [
   { id: "in", title: "In /s", width: "62px", numeric: true, sortable: true, from: "m", draw: (queue) => rate(queue.arrivals_per_second) },
   { id: "out", title: "Done /s", width: "80px", numeric: true, sortable: true, from: "s", draw: (queue) => rate(queue.completions_per_second) },
   {
-    id: "spark", title: "Throughput", width: "104px", from: "m", hint: "Done a second, since this page was opened",
-    draw: (queue) => <Sparkline values={history(queue.name).map((point) => point.completions)} />,
+    id: "spark", title: "Throughput", width: "104px", from: "m", hint: "Done a second, over the time chosen above",
+    draw: (queue) => <Sparkline values={sparks.of(queue.name)} />,
   },
   {
     id: "workers", title: "Workers", width: "92px", numeric: true, sortable: true, hint: "Ready of wanted",
@@ -106,6 +108,10 @@ export function Overview(): JSX.Element {
     return arrange(matches, sorting);
   }, [items, typed, active, sorting.column, sorting.descending]);
 
+  const range = parseRange(query.get("range"));
+  const [sight, setSight] = useState({ first: 0, last: 40 });
+  const sparks = useSparks(shown.slice(sight.first, sight.last).map((queue) => queue.name), range);
+
   const change = (changes: Record<string, string>) => {
     const next = new URLSearchParams(query);
     for (const [name, value] of Object.entries(changes)) value ? next.set(name, value) : next.delete(name);
@@ -134,10 +140,11 @@ export function Overview(): JSX.Element {
           <input type="checkbox" checked={active} onChange={() => change({ active: active ? "" : "1" })} /> only with work or workers
         </label>
         <span class="fill" />
+        <span class="from-m"><RangeChoice range={range} choose={(next) => change({ range: next === "15m" ? "" : next })} /></span>
         <span class="note">{shown.length === items.length ? plural(items.length, "queue") : `${shown.length} of ${plural(items.length, "queue")}`}</span>
       </div>
       <Table
-        label="Queues" rows={shown} columns={COLUMNS} keyOf={(queue) => queue.name} sorting={sorting} sort={sort}
+        label="Queues" rows={shown} columns={buildColumns(sparks)} see={(first, last) => setSight({ first, last })} keyOf={(queue) => queue.name} sorting={sorting} sort={sort}
         open={(queue) => go(href(["queues", queue.name]))}
         after={shown.length === 0 && <Empty title="No queue matches"><p>Change the filter above.</p></Empty>}
       />

@@ -1,20 +1,24 @@
 // One queue: its figures over time, why it has its workers, what they do, its dead tasks, and a form to submit one.
 import type { JSX } from "preact";
 import { describe, request } from "../api/client";
-import type { PurgeAnswer, QueueModel, RedriveAnswer, ScalingModel, TaskNameList, TaskPage, WorkerList, WorkerModel } from "../api/types";
+import type { HistoryModel, PurgeAnswer, QueueModel, RedriveAnswer, ScalingModel, TaskNameList, TaskPage, WorkerList, WorkerModel } from "../api/types";
 import { ago, count, duration, moment, plural, rate, UNKNOWN } from "../format";
-import { Chart } from "../parts/chart";
+import { Chart, type Mark } from "../parts/chart";
 import { confirm, tell } from "../parts/dialogs";
 import { Empty, Failure, Figure, Loading, Panel, State } from "../parts/pieces";
+import { RangeChoice } from "../parts/range";
 import { SubmitForm } from "../parts/submit";
 import { useCell } from "../state/cell";
+import { buildColumns, parseRange, useHistory, type Range } from "../state/history";
 import { findQueue, history, queues, refreshQueues } from "../state/queues";
 import { useReading } from "../state/reading";
-import { href } from "../state/router";
+import { go, href, route } from "../state/router";
 import { expectedWait, running } from "./overview";
 
 export function QueuePage({ name }: { name: string }): JSX.Element {
   const { loaded, problem } = useCell(queues);
+  const range = parseRange(useCell(route).query.get("range"));
+  const kept = useHistory(name, range);
   const queue = findQueue(name);
   if (!queue && !loaded) return problem ? <Failure page error={problem} retry={refreshQueues} /> : <Loading />;
   if (!queue)
@@ -29,9 +33,9 @@ export function QueuePage({ name }: { name: string }): JSX.Element {
       <Figures queue={queue} />
       {queue.degradations.map((item) => <p key={item["feature"]} class="notice">{item["feature"]}: {item["detail"]}</p>)}
       {queue.scale_only && <p class="notice">This queue lies on another broker ({queue.broker}): it is scaled from here, and tasks are submitted elsewhere.</p>}
-      <Charts name={name} />
+      <Charts name={name} range={range} kept={kept.value} />
       <div class="cols">
-        <div><Scaling name={name} /><Workers name={name} /></div>
+        <div><Scaling name={name} kept={kept.value} /><Workers name={name} /></div>
         <div>{!queue.scale_only && <Submit name={name} />}<Dead queue={queue} /></div>
       </div>
     </div>
@@ -55,30 +59,66 @@ function Figures({ queue }: { queue: QueueModel }): JSX.Element {
   );
 }
 
-function Charts({ name }: { name: string }): JSX.Element {
-  const points = history(name);
-  const times = points.map((point) => point.at);
+function Charts({ name, range, kept }: { name: string; range: Range; kept: HistoryModel | undefined }): JSX.Element {
+  const live = history(name);
+  const columns = buildColumns(kept, live);
+  const { times } = columns;
+  const points = kept?.points ?? [];
+  const ends = points.map((point) => Date.parse(point.at) / 1000 + (kept?.step_seconds ?? 0));
+  const choose = (next: Range) => go(href(["queues", name], next === "15m" ? {} : { range: next }), true);
   return (
-    <Panel title="Now and before" note="What this page has seen since it was opened">
-      <div class="grid three charts">
+    <Panel title="Now and before" actions={<RangeChoice range={range} choose={choose} />}>
+      <div class="grid charts">
         <Chart
           label="Tasks" times={times} format={count} lines={[{ name: "waiting", colour: "accent" }, { name: "running", colour: "good" }]}
-          values={[points.map((point) => point.ready), points.map((point) => point.running)]}
+          values={[columns.ready, columns.running]}
         />
         <Chart
-          label="A second" times={times} format={rate} lines={[{ name: "done", colour: "good" }, { name: "in", colour: "calm", dashed: true }]}
-          values={[points.map((point) => point.completions), points.map((point) => point.arrivals)]}
+          label="A second" times={times} format={rate} values={[columns.done, columns.arrivals, columns.failed]}
+          lines={[{ name: "done", colour: "good" }, { name: "in", colour: "calm", dashed: true }, { name: "failed", colour: "bad", sparse: true }]}
         />
         <Chart
           label="Workers" stepped times={times} format={count} lines={[{ name: "ready", colour: "accent" }, { name: "wanted", colour: "warn", dashed: true }]}
-          values={[points.map((point) => point.workers), points.map((point) => point.wanted)]}
+          values={[columns.workers, columns.wanted]} marks={buildMarks(kept)}
+        />
+        <Chart
+          label="Waits" times={ends} format={duration}
+          lines={[{ name: "half of the tasks", colour: "accent", sparse: true }, { name: "95 of 100", colour: "warn", sparse: true }, { name: "oldest at the broker", colour: "calm", dashed: true }]}
+          values={[points.map((point) => point.wait_p50_seconds), points.map((point) => point.wait_p95_seconds), points.map((point) => point.oldest_wait_seconds)]}
         />
       </div>
     </Panel>
   );
 }
 
-function Scaling({ name }: { name: string }): JSX.Element {
+function buildMarks(kept: HistoryModel | undefined): readonly Mark[] {
+  return (kept?.decisions ?? []).map((change) => ({
+    at: Date.parse(change.at) / 1000,
+    title: `${moment(change.at)}  ${change.before} → ${change.replicas}`,
+    text: change.reason ?? "the reason was not kept",
+  }));
+}
+
+const SHOWN_CHANGES = 5;
+
+/** The last changes in words: what the marks in the chart say where one points at them. */
+function Changes({ kept }: { kept: HistoryModel | undefined }): JSX.Element | null {
+  const changes = kept?.decisions.slice(-SHOWN_CHANGES).reverse() ?? [];
+  if (!changes.length) return null;
+  return (
+    <ol class="changes" aria-label="Last changes">
+      {changes.map((change) => (
+        <li key={change.at}>
+          <span class="dim">{moment(change.at)}</span>
+          <b>{change.before} → {change.replicas}</b>
+          <span>{change.reason ?? UNKNOWN}</span>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+function Scaling({ name, kept }: { name: string; kept: HistoryModel | undefined }): JSX.Element {
   const { value, error, refresh } = useReading(name, (signal) => request<ScalingModel>(["queues", name, "scaling"], { signal }), 3);
   const decision = value?.decision;
   const now = Date.now() / 1000;
@@ -91,6 +131,7 @@ function Scaling({ name }: { name: string }): JSX.Element {
           <div class="body">
             <p><b>{decision.reason}</b>{!decision.acting && <span class="warn"> (reported only)</span>}</p>
             <ol class="steps dim">{value.steps.map((step) => <li key={step}>{step}</li>)}</ol>
+            <Changes kept={kept} />
           </div>
         )}
     </Panel>

@@ -60,7 +60,7 @@ export function Figure(
 }
 
 const FEWEST_POINTS = 20;
-const MOST_POINTS = 90;
+const MOST_POINTS = 150;
 
 /** A line of the last values, the newest at the right. */
 export function Sparkline({ values }: { values: readonly (number | null)[] }): JSX.Element {

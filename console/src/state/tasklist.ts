@@ -1,4 +1,5 @@
 // The tasks that match the filters: pages by cursor, what is new at the top, and changes of the rows in sight.
+// The top comes by a stream of the listing; while there is none, by a look every two seconds.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { isAbort, request } from "../api/client";
 import { follow } from "../api/stream";
@@ -30,12 +31,14 @@ export interface TaskList {
 interface State {
   rows: readonly TaskListItem[];
   fresh: readonly TaskListItem[];
+  /** Between `fresh` and `rows` are tasks that nobody told. */
+  hasGap: boolean;
   cursor: string | null;
   loaded: boolean;
   error: unknown;
 }
 
-const START: State = { rows: [], fresh: [], cursor: null, loaded: false, error: undefined };
+const START: State = { rows: [], fresh: [], hasGap: false, cursor: null, loaded: false, error: undefined };
 
 export function useTaskList(query: Query): TaskList {
   const key = JSON.stringify(query);
@@ -70,14 +73,29 @@ export function useTaskList(query: Query): TaskList {
     return () => loading.current?.abort();
   }, [key, turn]);
 
+  const isSeen = useVisible();
+  const [streamed, setStreamed] = useState(false);
   useEffect(() => {
-    if (!state.loaded) return;
+    if (!state.loaded || !isSeen) return;
+    const stop = follow(["tasks:stream"], query, {
+      connected: setStreamed,
+      refused: () => setStreamed(false),
+      event({ event, data }) {
+        const told = JSON.parse(data) as { items: TaskListItem[]; next_cursor?: string | null };
+        const isWhole = event === "page";
+        setState((before) => takeHead(before, told.items, isWhole ? (told.next_cursor ?? null) : undefined, seen.current.first === 0));
+      },
+    });
+    return () => (stop(), setStreamed(false));
+  }, [key, turn, state.loaded, isSeen]);
+  useEffect(() => {
+    if (!state.loaded || streamed) return;
     const ending = new AbortController();
     let timer: ReturnType<typeof setTimeout>;
     const look = async () => {
       try {
         const page = document.hidden ? null : await fetchPage(query, HEAD_ROWS, null, ending.signal);
-        if (page) setState((before) => takeHead(before, page, seen.current.first === 0));
+        if (page) setState((before) => takeHead(before, page.items, page.next_cursor, seen.current.first === 0));
       } catch {
         // The outage is told above; the next look may find the API again.
       }
@@ -85,9 +103,9 @@ export function useTaskList(query: Query): TaskList {
     };
     timer = setTimeout(look, HEAD_MILLISECONDS);
     return () => (clearTimeout(timer), ending.abort());
-  }, [key, turn, state.loaded]);
+  }, [key, turn, state.loaded, streamed]);
 
-  useFollowing(view, (changes) =>
+  useFollowing(isSeen ? view : "", (changes) =>
     setState((before) => ({ ...before, rows: before.rows.map((row) => (changes.has(row.id) ? { ...row, ...changes.get(row.id) } : row)) })));
 
   const openIds = (first: number, last: number) =>
@@ -97,7 +115,7 @@ export function useTaskList(query: Query): TaskList {
     const timer = setTimeout(() => {
       const wanted = openIds(seen.current.first, seen.current.last);
       const followed = new Set(view.split(" "));
-      if (wanted.some((id) => !followed.has(id))) setView(wanted.join(" "));
+      if (!wanted.length || wanted.some((id) => !followed.has(id))) setView(wanted.join(" "));
     }, SETTLE_MILLISECONDS);
     return () => clearTimeout(timer);
   });
@@ -110,7 +128,8 @@ export function useTaskList(query: Query): TaskList {
     error: state.error,
     more: () => void (state.cursor && !loading.current && load(state.cursor)),
     see: (first, last) => (seen.current = { first, last }),
-    showFresh: () => setState((before) => ({ ...before, rows: [...before.fresh, ...before.rows], fresh: [] })),
+    showFresh: () =>
+      state.hasGap ? setTurn((count) => count + 1) : setState((before) => ({ ...before, rows: [...before.fresh, ...before.rows], fresh: [] })),
     restart: () => setTurn((count) => count + 1),
   };
 }
@@ -124,17 +143,44 @@ function append(rows: readonly TaskListItem[], more: readonly TaskListItem[]): T
   return [...rows, ...more.filter((row) => !known.has(row.id))];
 }
 
-/** The newest page laid over what is shown. */
-function takeHead(before: State, page: TaskPage, isAtTop: boolean): State {
-  const newest = new Map(page.items.map((row) => [row.id, row]));
+/**
+ * What was told of the top laid over what is shown. `cursor`: of a whole page what comes behind it (null: nothing);
+ * undefined: only what came or changed was told.
+ */
+function takeHead(before: State, told: readonly TaskListItem[], cursor: string | null | undefined, isAtTop: boolean): State {
+  const newest = new Map(told.map((row) => [row.id, row]));
   const rows = before.rows.map((row) => newest.get(row.id) ?? row);
   rows.forEach((row) => newest.delete(row.id));
-  const fresh = [...newest.values()];
   // So many came that those in between are not known: begin again at the top.
-  const hasGap = fresh.length === page.items.length && page.next_cursor !== null && rows.length > 0;
-  if (isAtTop && hasGap) return { ...before, rows: page.items, cursor: page.next_cursor, fresh: [] };
-  if (isAtTop) return { ...before, rows: fresh.length ? [...fresh, ...rows] : rows, fresh: [] };
-  return { ...before, rows, fresh };
+  const hasGap = cursor !== undefined && cursor !== null && newest.size === told.length && rows.length > 0;
+  if (isAtTop && hasGap) return { ...before, rows: told, cursor, fresh: [], hasGap: false };
+  const waiting = before.fresh.map((row) => newest.get(row.id) ?? row);
+  waiting.forEach((row) => newest.delete(row.id));
+  const fresh = sorted([...newest.values(), ...(hasGap ? [] : waiting)]);
+  if (isAtTop) return { ...before, rows: fresh.length ? sorted([...fresh, ...rows]) : rows, fresh: [], hasGap: false };
+  return { ...before, rows, fresh, hasGap: before.hasGap || hasGap };
+}
+
+/** Newest first, as the API lists them: a task that came to match the filter may be older than others. */
+function sorted(rows: readonly TaskListItem[]): readonly TaskListItem[] {
+  const isInOrder = rows.every((row, index) => index === 0 || compare(rows[index - 1]!, row) <= 0);
+  return isInOrder ? rows : rows.toSorted(compare);
+}
+
+function compare(left: TaskListItem, right: TaskListItem): number {
+  if (left.created_at !== right.created_at) return left.created_at < right.created_at ? 1 : -1;
+  return left.id < right.id ? 1 : left.id > right.id ? -1 : 0;
+}
+
+/** Whether the page is seen: streams of hidden ones would take the few connections that a browser opens to one host. */
+function useVisible(): boolean {
+  const [visible, setVisible] = useState(!document.hidden);
+  useEffect(() => {
+    const change = () => setVisible(!document.hidden);
+    document.addEventListener("visibilitychange", change);
+    return () => document.removeEventListener("visibilitychange", change);
+  }, []);
+  return visible;
 }
 
 type Changes = Map<string, Partial<TaskListItem>>;

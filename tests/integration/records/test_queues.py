@@ -15,7 +15,7 @@ async def test_registrations_are_saved_replaced_and_forgotten(records: Records) 
     await records.save_queues([build_registration("a", 2.0)])
     await records.save_queues([])
     assert await records.load_queues() == [build_registration("a", 2.0), build_registration("b")]
-    assert [await records.delete_queue("b") for _ in range(2)] == [True, False]
+    assert [await records.delete_queues(["b", "nobody"]) for _ in range(2)] == [1, 0]
     assert await records.load_queues() == [build_registration("a", 2.0)]
 
 

@@ -16,6 +16,7 @@ OPERATIONS = {
     "retryTask": "POST /api/v1/tasks/{task_id}:retry",
     "streamTaskEvents": "GET /api/v1/tasks/{task_id}/events",
     "streamEventsOfTasks": "GET /api/v1/tasks:events",
+    "streamTasks": "GET /api/v1/tasks:stream",
     "listKeys": "GET /api/v1/keys",
     "createKey": "POST /api/v1/keys",
     "revokeKey": "DELETE /api/v1/keys/{name}",

@@ -19,6 +19,7 @@ __all__ = ["KnownQueue", "QueueDirectory"]
 log = structlog.get_logger()
 
 MAX_NAME_LENGTH = 255
+FORGOTTEN_SHOWN = 10  # names in one line of the log
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -90,8 +91,7 @@ class QueueDirectory:
             if _is_sound(registration):
                 self._put(registration)
         registered = {registration["queueName"] for registration in registrations}
-        for name in await self._live.fetch_removed_queues() - registered:
-            await self._forget(name)
+        await self._forget(await self._live.fetch_removed_queues() - registered)
         await self._forget_missing(registered)
         if time.monotonic() - self._catalogs_at >= self._options.catalog_interval_seconds:
             await self._refresh_catalogs()
@@ -134,19 +134,20 @@ class QueueDirectory:
         now = time.monotonic()
         missing = set(self._queues) - registered if registered else set()
         self._missing_since = {name: self._missing_since.get(name, now) for name in missing}
-        for name, since in list(self._missing_since.items()):
-            if now - since >= self._options.registry_forget_seconds:
-                await self._forget(name)
+        late = self._options.registry_forget_seconds
+        await self._forget({name for name, since in self._missing_since.items() if now - since >= late})
 
-    async def _forget(self, name: str) -> None:
-        if name not in self._queues:
+    async def _forget(self, names: set[str]) -> None:
+        names = names & self._queues.keys()
+        if not names:
             return
-        await self._records.delete_queue(name)
-        self._queues.pop(name)
-        self._saved.pop(name, None)
-        self._saved_catalogs.pop(name, None)
-        self._missing_since.pop(name, None)
-        log.info("queue_forgotten", queue=name)
+        await self._records.delete_queues(sorted(names))
+        for name in names:
+            self._queues.pop(name)
+            self._saved.pop(name, None)
+            self._saved_catalogs.pop(name, None)
+            self._missing_since.pop(name, None)
+        log.info("queues_forgotten", queues=sorted(names)[:FORGOTTEN_SHOWN], count=len(names))
 
     async def _refresh_catalogs(self) -> None:
         catalogs = await self._live.fetch_catalogs(self.names())

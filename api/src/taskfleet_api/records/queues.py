@@ -12,10 +12,10 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.tables import queues
-from taskfleet_api.records.texts import encode_json
+from taskfleet_api.records.texts import chunked, encode_json
 from taskfleet_core.events import QueueRegistration
 
-__all__ = ["delete_queue", "load_catalogs", "load_queues", "save_catalog", "save_queues"]
+__all__ = ["delete_queues", "load_catalogs", "load_queues", "save_catalog", "save_queues"]
 
 
 def _build_upsert(database: Database, column: str) -> Any:
@@ -48,10 +48,13 @@ async def load_queues(database: Database) -> list[QueueRegistration]:
     return [cast(QueueRegistration, json.loads(text)) for text in texts]
 
 
-async def delete_queue(database: Database, queue: str) -> bool:
-    """Forget a queue."""
+async def delete_queues(database: Database, names: Sequence[str]) -> int:
+    """Forget queues; how many were known."""
+    known = 0
     async with database.begin() as connection:
-        return (await connection.execute(delete(queues).where(queues.c.queue == queue))).rowcount > 0
+        for part in chunked(names, 500):
+            known += (await connection.execute(delete(queues).where(queues.c.queue.in_(part)))).rowcount
+    return known
 
 
 async def save_catalog(database: Database, queue: str, catalog: Mapping[str, Any], now: datetime) -> None:

@@ -307,9 +307,9 @@ class Records:
         """Every registration that was saved."""
         return await self._run("reading queues", queues.load_queues)
 
-    async def delete_queue(self, queue: str) -> bool:
-        """Forget a queue and its catalog; whether it was known."""
-        return await self._run("deleting a queue", queues.delete_queue, queue)
+    async def delete_queues(self, names: Sequence[str]) -> int:
+        """Forget queues and their catalogs, in one transaction; how many were known."""
+        return await self._run("deleting queues", queues.delete_queues, names)
 
     async def save_catalog(self, queue: str, catalog: Mapping[str, Any]) -> None:
         """Create or replace the copy of the task names and parameter schemas of a queue."""

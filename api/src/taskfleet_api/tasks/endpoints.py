@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from taskfleet_api.records import TaskFilter
 from taskfleet_api.requests import Json, ServicesOf, problem_responses
-from taskfleet_api.tasks.parameters import Label, Moment, TaskId
+from taskfleet_api.tasks.filters import Wanted
+from taskfleet_api.tasks.parameters import TaskId
 from taskfleet_api.tasks.rendering import render_page, render_task
-from taskfleet_api.tasks.schemas import NAME_MAX, TaskModel, TaskPage
-from taskfleet_core.errors import FieldError, InvalidInputError
+from taskfleet_api.tasks.schemas import TaskModel, TaskPage
 from taskfleet_core.states import TaskState
 
 __all__ = ["router"]
@@ -26,36 +25,13 @@ router = APIRouter(prefix="/api/v1", tags=["tasks"])
 )
 async def list_tasks(
     services: ServicesOf,
-    queue: Annotated[str | None, Query(min_length=1, max_length=NAME_MAX, description="Only of this queue.")] = None,
-    state: Annotated[list[TaskState], Query(description="Only in one of these states.")] = [],  # noqa: B006
-    task: Annotated[str | None, Query(min_length=1, max_length=NAME_MAX, description="Only with this name.")] = None,
-    metadata: Annotated[
-        list[Label], Query(max_length=10, description="Only with these top-level metadata: `key=value`, all of them.")
-    ] = [],  # noqa: B006
-    created_after: Annotated[Moment, Query(description="Only created at or after this time.")] = None,
-    created_before: Annotated[Moment, Query(description="Only created before this time.")] = None,
+    wanted: Wanted,
     cursor: Annotated[str | None, Query(min_length=1, max_length=500, description="`next_cursor` of a page.")] = None,
     limit: Annotated[int, Query(ge=1, le=500, description="Most items of the page.")] = 50,
 ) -> Json:
     """Tasks, newest first; tasks that arrive meanwhile never shift a page."""
-    _refuse_unstorable(queue=queue, task=task)
-    wanted = TaskFilter(
-        queue=queue,
-        states=frozenset(state),
-        task=task,
-        labels=tuple((key, value) for key, _, value in (text.partition("=") for text in metadata)),
-        created_after=created_after,
-        created_before=created_before,
-    )
     page = await services.tasks.list(wanted, cursor, min(limit, services.settings.list_page_limit))
     return Json(render_page(page))
-
-
-def _refuse_unstorable(**names: str | None) -> None:
-    """Nothing with such a name can exist, and PostgreSQL refuses to be asked for NUL characters."""
-    for name, value in names.items():
-        if value is not None and "\0" in value:
-            raise InvalidInputError("The input is not valid.", (FieldError(f"#/query/{name}", "NUL is not allowed."),))
 
 
 @router.get(

@@ -41,10 +41,18 @@ class Tasks:
 
     async def list(self, wanted: TaskFilter, cursor: str | None = None, limit: int = 50) -> Page:
         """One page, newest first. Raises NotFoundError for a cursor that belongs to no page of this listing."""
+        return await self.list_restricted(await self.restrict(wanted), cursor, limit)
+
+    async def restrict(self, wanted: TaskFilter) -> TaskFilter:
+        """The filter with the queues that the caller sees, where these are not all."""
         caller = get_caller()
-        if not caller.sees_all:
-            await caller.prepare(self._directory.names())
-            wanted = replace(wanted, only_queues=tuple(caller.select(self._directory.names())))
+        if caller.sees_all:
+            return wanted
+        await caller.prepare(self._directory.names())
+        return replace(wanted, only_queues=tuple(caller.select(self._directory.names())))
+
+    async def list_restricted(self, wanted: TaskFilter, cursor: str | None, limit: int) -> Page:
+        """The page of a filter that says itself which queues may be seen. Raises as `list` does."""
         try:
             page = await self._records.list_tasks(wanted, cursor, limit)
         except InvalidInputError as error:

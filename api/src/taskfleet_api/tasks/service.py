@@ -13,6 +13,7 @@ from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
 from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.submitting import Submissions
+from taskfleet_api.tasks.watching import Listings
 
 if TYPE_CHECKING:
     from taskfleet_api.keys.service import Keys
@@ -43,6 +44,7 @@ class Services:
     streams: OpenStreams
     submissions: Submissions
     tasks: Tasks
+    listings: Listings
     queues: "Queues"
     histories: "Histories"
     schedules: "Schedules"
