@@ -35,7 +35,7 @@ async def read_body(
         body = None if too_large else await _receive_all(receive, limit_bytes)
         if body is None:
             await _discard(receive)
-            raise PayloadTooLargeError(f"The body may have at most {limit_bytes} bytes.")
+            raise PayloadTooLargeError(f"The body may have at most {limit_bytes} bytes: pass large data by reference.")
         return body
 
 

@@ -60,6 +60,8 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
     detail = error.detail if isinstance(error.detail, str) else None
     if error.status_code == 404:
         detail = "There is nothing at this path; /docs lists what there is."
+        if "/tasks/" in request.url.path:
+            detail += " Ids of tasks are UUIDs."
     if error.status_code == 405:
         allowed = find_allowed_methods(request)
         headers["Allow"] = ", ".join(allowed)

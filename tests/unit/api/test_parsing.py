@@ -136,6 +136,12 @@ def test_what_is_wrong_is_pointed_at(members: dict[str, Any], pointers: list[str
     assert sorted(error.pointer for error in refused.value.errors) == pointers
 
 
+def test_a_time_without_its_zone_says_how_to_write_one() -> None:
+    with pytest.raises(InvalidInputError) as refused:
+        parse_precise(b'{"queue":"q","task":"t","eta":"2026-01-01T00:00:00"}', DEPTH)
+    assert "end it with Z" in refused.value.errors[0].detail
+
+
 def test_times_are_kept_in_utc() -> None:
     submission = parse_precise(b'{"queue":"q","task":"t","eta":"2026-01-01T02:00:00+02:00"}', DEPTH)
     assert submission.eta == datetime(2026, 1, 1, tzinfo=UTC)

@@ -99,6 +99,7 @@ async def test_what_is_not_there_is_a_404_problem(shared: RunningApp, method: st
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"]
+    assert ("UUIDs" in answer.json()["detail"]) is ("not-an-id" in path), "the id that a Celery producer chose"
 
 
 @on_shared

@@ -83,7 +83,9 @@ def _parse_item(
     index: int, text: bytes, headers: BatchHeaders, body_hash: bytes | None, settings: Settings
 ) -> NewSubmission | TaskfleetError:
     if len(text) > settings.max_item_bytes:
-        return PayloadTooLargeError(f"An item may have at most {settings.max_item_bytes} bytes.")
+        return PayloadTooLargeError(
+            f"An item may have at most {settings.max_item_bytes} bytes: pass large data by reference."
+        )
     try:
         submission = _parse_fast(text, settings.max_json_depth) or parse_precise_item(
             text, settings.max_json_depth, "#"

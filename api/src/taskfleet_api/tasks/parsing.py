@@ -164,6 +164,8 @@ def describe_finding(kind: str, message: str) -> str:
         return "This member is required."
     if kind == "extra_forbidden":
         return "There is no such member."
+    if kind == "timezone_aware":
+        return "The time needs its zone: end it with Z, or with an offset such as +02:00."
     return message.removeprefix("Value error, ").removesuffix(".") + "."
 
 
