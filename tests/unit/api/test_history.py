@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.unit.api.conftest import RunningApp
+from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.records import QueueSample, Records
 from taskfleet_api.records.sampling import floor_to
@@ -78,6 +78,7 @@ async def test_an_answer_is_sent_again_only_when_it_changed(
     assert changed.status_code == 200
 
 
+@on_shared
 @pytest.mark.parametrize(
     "params",
     [
@@ -90,9 +91,9 @@ async def test_an_answer_is_sent_again_only_when_it_changed(
         {"since": "2026-01-01T00:00:00Z", "step_seconds": "10"},
     ],
 )
-async def test_odd_spans_are_refused(running: RunningApp, params: dict[str, str]) -> None:
+async def test_odd_spans_are_refused(shared: RunningApp, params: dict[str, str]) -> None:
     for url, more in ((JOBS, {}), (MANY, {"queue": "jobs"})):
-        answer = await running.client.get(url, params=params | more)
+        answer = await shared.client.get(url, params=params | more)
         assert answer.status_code == 422, answer.text
         assert answer.json()["errors"][0]["pointer"].startswith("#/query/")
 
