@@ -103,18 +103,19 @@ def build_sample(name: str, at: datetime, number: int) -> QueueSample:
     """A wave: it rises and falls every 40 intervals, and with it what is wanted."""
     height = abs(20 - number % 40)
     desired = 1 if height > 10 else 3
+    spread = number * 7 % 11  # no two intervals are alike
     return QueueSample(
         queue=name,
         at=at,
-        ready=2 * (20 - height),
-        running=2.0 * desired,
-        oldest_wait_seconds=0.4 * (20 - height),
+        ready=max(0, 20 - height - 6) + spread // 3,
+        running=max(1.0, 2.0 * desired - spread // 4),
+        oldest_wait_seconds=max(0, 20 - height - 6) * 0.25 + spread / 20,
         desired=desired,
         workers=desired if number % 40 not in (10, 11) else 1,
-        arrivals_per_second=3.0,
-        finished=20 + 10 * desired + number % 7,
+        arrivals_per_second=1.6 + (20 - height) * 0.11 + spread / 20,
+        finished=14 + 20 - height + spread,
         failed=1 if number % 9 == 0 else 0,
-        waits={20: 3, 24: 5, 27: 1},
+        waits={14 + spread // 3: 9, 17 + (20 - height) // 3: 9, 21 + (20 - height) // 4: 2},
         reason=f"{desired} replicas: {2 * (20 - height)} waiting tasks of 1.2 s shall start within 5 s",
     )
 

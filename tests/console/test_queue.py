@@ -10,7 +10,7 @@ def test_it_shows_its_workers_with_busy_slots_and_the_steps_of_the_decision(flee
     page = open_page("queues/mail")
     workers = page.get_by_role("region", name="Workers", exact=True)
     expect(workers.get_by_role("row", name="mail-1")).to_contain_text("1 of 2")
-    steps = page.get_by_role("region", name="Why so many workers").get_by_role("listitem")
+    steps = page.get_by_role("region", name="Why so many workers").locator(".steps").get_by_role("listitem")
     expect(steps.last).to_contain_text("1 running task, 2 slots a worker")
     charts = page.get_by_role("region", name="Now and before")
     expect(charts.locator("canvas")).to_have_count(4)

@@ -96,6 +96,12 @@ function buildMark(mark: Mark): HTMLElement {
   return element;
 }
 
+function findLonely(plot: uPlot, series: number): number[] {
+  const values = plot.data[series]!;
+  const isKnown = (index: number) => values[index] !== null && values[index] !== undefined;
+  return [...values.keys()].filter((index) => isKnown(index) && !isKnown(index - 1) && !isKnown(index + 1));
+}
+
 const MINUTES_ONLY_SECONDS = 2400;
 
 function tick(time: number, shown: number): string {
@@ -131,8 +137,8 @@ function buildOptions(props: ChartProps, width: number): uPlot.Options {
       ...props.lines.map((item, index) => ({
         stroke: colours[index]!,
         width: 1.6,
-        // What is known now and then has no line: points say where.
-        points: { show: item.sparse ?? false, size: 4, fill: colours[index]! },
+        // A value between two that are not known has no line: a point says where.
+        points: { show: item.sparse ?? false, size: 4, fill: colours[index]!, filter: findLonely },
         ...(item.dashed ? { dash: [5, 4] } : {}),
         ...(index === 0 ? { fill: colours[index]!.replace("rgb(", "rgba(").replace(")", ", 0.09)") } : {}),
         ...(props.stepped ? { paths: uPlot.paths.stepped!({ align: 1 }) } : {}),
