@@ -32,12 +32,22 @@ def busy(request: pytest.FixtureRequest, rabbitmq43: RabbitMQ, valkey: Valkey, f
         made.close()
 
 
-def test_a_task_without_a_route_goes_to_the_apps_default_queue(busy: Bench) -> None:
-    """As in Celery, whichever worker sends it; a retry goes back to where it came from."""
-    busy.final(busy.send("send_on"))
+def test_a_route_leads_to_its_queue_whatever_it_was_bound_to(busy: Bench) -> None:
+    """The app's own exchange and routing key lead nowhere: its queues are Taskfleet's."""
     default = Bench.__new__(Bench)
     default.__dict__.update(busy.__dict__, queue=busy.others[0])
-    assert eventually_sync(lambda: default.depth() == 1, SECONDS)
+    before = default.depth()
+    busy.final(busy.send("send_bound"))
+    assert eventually_sync(lambda: default.depth() == before + 1, SECONDS)
+
+
+def test_a_task_without_a_route_goes_to_the_apps_default_queue(busy: Bench) -> None:
+    """As in Celery, whichever worker sends it; a retry goes back to where it came from."""
+    default = Bench.__new__(Bench)
+    default.__dict__.update(busy.__dict__, queue=busy.others[0])
+    before = default.depth()
+    busy.final(busy.send("send_on"))
+    assert eventually_sync(lambda: default.depth() == before + 1, SECONDS)
     assert busy.final(busy.send("retry_in", uuid4().hex, 0.2))["retries"] == 1
 
 

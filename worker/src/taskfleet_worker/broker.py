@@ -19,7 +19,7 @@ from kombu.transport.native_delayed_delivery import (
 
 from . import _wire
 from .events import DELAY_LEVELS
-from .routing import DefaultRoute, extend_routes
+from .routing import DefaultRoute, address_queues_by_name, extend_routes
 from .serving import WeightedCycle
 from .settings import WorkerSettings
 
@@ -102,6 +102,7 @@ def use_queue(app: Any, settings: WorkerSettings, *, redis: bool) -> None:
         app.amqp.__dict__.pop(name, None)
     queues = app.amqp.queues
     queues.new_missing = lambda name: build_queue(name, redis=redis, declares=True, confined=confined)
+    address_queues_by_name(app.amqp.router, settings.queues)
 
 
 def _keep_default(app: Any, settings: WorkerSettings, *, redis: bool) -> None:

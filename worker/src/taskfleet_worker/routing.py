@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from kombu import Queue
@@ -17,7 +17,7 @@ from kombu import Queue
 from . import _wire
 from .store import RETRYABLE
 
-__all__ = ["DefaultRoute", "are_neighbours", "extend_routes"]
+__all__ = ["DefaultRoute", "address_queues_by_name", "are_neighbours", "extend_routes"]
 
 logger = logging.getLogger("taskfleet.worker")
 
@@ -40,6 +40,34 @@ def extend_routes(routes: Any, last: Any) -> list[Any]:
     if not routes:
         return [last]
     return [*routes, last] if isinstance(routes, (list, tuple)) else [routes, last]
+
+
+def address_queues_by_name(router: Any, own: Collection[str]) -> None:
+    """Let a task that is sent to a queue reach it whatever exchange and routing key the app had bound it to.
+
+    Queues are Taskfleet's, and their names lead to them: a message to an app's own `media` exchange with the key
+    `media.video` would reach no queue, and be lost without a word.
+    """
+    find = router.route
+
+    def route(options: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        key, exchange = options.get("routing_key"), options.get("exchange")
+        if not options.get("queue") and not exchange and key in own:
+            options = {**options, "queue": key}  # a retry, which names where its message came from
+        names_queue = bool(options.get("queue")) or not (exchange or key)
+        routed: dict[str, Any] = find(options, *args, **kwargs)
+        queue = routed.get("queue")
+        if names_queue and isinstance(queue, Queue) and is_addressed_by_name(queue):
+            routed = {**routed, "routing_key": queue.routing_key}
+            routed.pop("exchange", None)
+        return routed
+
+    router.route = route
+
+
+def is_addressed_by_name(queue: Queue) -> bool:
+    """Whether it is one of Taskfleet's, not one of the app with a topic or fanout exchange. Pure."""
+    return queue.exchange is not None and queue.exchange.name in ("", _wire.send_exchange(queue.name))
 
 
 class DefaultRoute:

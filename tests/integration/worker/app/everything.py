@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery, Task, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from kombu import Exchange, Queue
 
 app = Celery("everything", broker="amqp://nowhere", backend="redis://nowhere")
 app.conf.update(
@@ -16,6 +17,16 @@ app.conf.update(
     worker_prefetch_multiplier=8,
     task_default_queue=os.environ.get("DEFAULT_QUEUE", "ignored"),
     worker_pool="solo",
+    task_routes={
+        "everything.bound": {
+            "queue": os.environ.get("DEFAULT_QUEUE", "media"),
+            "exchange": "media",
+            "routing_key": "media.video",
+        }
+    },
+    task_queues=[
+        Queue(os.environ.get("DEFAULT_QUEUE", "media"), Exchange("media", type="direct"), routing_key="media.video")
+    ],
     # What was meant for servers that Taskfleet replaces.
     broker_transport_options={"global_keyprefix": "mine:", "priority_steps": [0, 5], "sep": ":"},
     result_backend_transport_options={"global_keyprefix": "mine:"},
@@ -141,6 +152,17 @@ def fork_pool() -> list[int]:
 def send_on() -> str:
     """Send a task without saying where to."""
     return str(add.delay(1, 2).id)
+
+
+@app.task
+def bound() -> str:
+    """Celery's own example of manual routing: the queue is bound to an exchange of its own."""
+    return "ran"
+
+
+@app.task
+def send_bound() -> str:
+    return str(bound.delay().id)
 
 
 @app.task
