@@ -22,7 +22,6 @@ from taskfleet_api.records.sampling import (
     is_quiet,
     merge_samples,
 )
-from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.scaling import DecisionReport
 
 AT = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -168,10 +167,17 @@ def test_the_step_is_the_shortest_that_is_kept_so_long(age: timedelta, expected:
     assert floor_to(span.since, expected) == span.since
 
 
-def test_spans_that_make_no_sense_are_refused() -> None:
-    for since, until, step in ((AT, AT, None), (AT + SECOND, None, None), (AT - timedelta(days=1), None, 10)):
-        with pytest.raises(InvalidInputError):
-            plan_span(AT, since, until, step, 2.0)
+@pytest.mark.parametrize("until", [AT, None, datetime(1, 1, 1, tzinfo=UTC)])
+def test_a_span_that_ends_before_it_begins_is_empty(until: datetime | None) -> None:
+    for since in (AT, AT + SECOND, datetime(9999, 1, 1, tzinfo=UTC)):
+        span = plan_span(AT, since, until, None, 2.0)
+        assert span.since >= span.until
+
+
+def test_of_a_long_span_the_newest_intervals_are_read() -> None:
+    for since in (AT - timedelta(days=1), datetime(1, 1, 1, tzinfo=UTC)):
+        span = plan_span(AT, since, None, 10, 2.0, 100)
+        assert (span.since, span.until) == (AT - 1000 * SECOND, AT)
 
 
 def test_short_intervals_are_kept_for_hours_and_the_longest_as_long_as_is_set() -> None:

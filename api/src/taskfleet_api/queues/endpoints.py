@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query
 from pydantic import AfterValidator
 from starlette.responses import Response
 
-from taskfleet_api.queues.history import Span, plan_span
+from taskfleet_api.queues.history import MAX_POINTS, MAX_POINTS_OF_MANY, Span, plan_span
 from taskfleet_api.queues.schemas import (
     HistoryModel,
     ManyHistoriesModel,
@@ -124,9 +124,9 @@ async def get_queue_history(
 ) -> Response:
     """Depth, waits, workers and ends in intervals of 10 s (kept an hour), 1 min (6 hours) and 10 min (`history_days`).
 
-    Intervals in which nobody looked are left out.
+    Intervals in which nobody looked are left out. The newest 1,440 at most: `since` of the answer says from when.
     """
-    span = _plan_span(services, since, until, step_seconds)
+    span = _plan_span(services, since, until, step_seconds, MAX_POINTS)
     return _answer_cached(await services.histories.describe(name, span), known)
 
 
@@ -147,13 +147,18 @@ async def get_histories(
     step_seconds: Step = None,
     known: Known = None,
 ) -> Response:
-    """What sparklines of up to 100 queues need, in columns that belong to the times in `at`."""
-    span = _plan_span(services, since, until, step_seconds)
+    """What sparklines of up to 100 queues need, in columns that belong to the times in `at`.
+
+    The newest 400 intervals at most: `since` of the answer says from when.
+    """
+    span = _plan_span(services, since, until, step_seconds, MAX_POINTS_OF_MANY)
     return _answer_cached(await services.histories.describe_many(queue, span), known)
 
 
-def _plan_span(services: Services, since: datetime | None, until: datetime | None, step_seconds: int | None) -> Span:
-    return plan_span(datetime.now(UTC), since, until, step_seconds, services.settings.history_days)
+def _plan_span(
+    services: Services, since: datetime | None, until: datetime | None, step_seconds: int | None, most_points: int
+) -> Span:
+    return plan_span(datetime.now(UTC), since, until, step_seconds, services.settings.history_days, most_points)
 
 
 def _answer_cached(document: dict[str, Any], known: str | None) -> Response:

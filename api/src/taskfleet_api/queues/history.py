@@ -18,12 +18,13 @@ from taskfleet_api.records.sampling import (
     merge_samples,
 )
 from taskfleet_api.tasks.visibility import find_queue
-from taskfleet_core.errors import FieldError, InvalidInputError
 
-__all__ = ["MAX_POINTS", "Histories", "Span", "plan_span"]
+__all__ = ["MAX_POINTS", "MAX_POINTS_OF_MANY", "Histories", "Span", "plan_span"]
 
 MAX_POINTS = 1440
-_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
+MAX_POINTS_OF_MANY = 400
+USUAL_POINTS = 400
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # nothing is older, and times before it can still be reckoned with
 DEFAULT_SPAN = timedelta(hours=1)
 
 # The intervals that were looked at, and of each queue the samples that were kept.
@@ -41,33 +42,25 @@ class Span:
 
 
 def plan_span(
-    now: datetime, since: datetime | None, until: datetime | None, step_seconds: int | None, history_days: float
+    now: datetime,
+    since: datetime | None,
+    until: datetime | None,
+    step_seconds: int | None,
+    history_days: float,
+    most_points: int = MAX_POINTS,
 ) -> Span:
-    """The intervals to read; without a step the shortest that are kept so long and are not too many. Pure.
-
-    Raises InvalidInputError for a time that ends before it begins and for more than MAX_POINTS.
-    """
-    until = min(until or now, now)
-    if until < _EPOCH:
-        raise _build_error("until", "must not lie before 1970")
-    since = since or until - DEFAULT_SPAN
-    if since >= until:
-        raise _build_error("since", "must lie before `until` and not in the future")
-    most = timedelta(days=history_days)
+    """The intervals to read, the newest `most_points` at most; without a step the shortest that are kept so long and
+    are not too many. Empty when it ends before it begins. Pure."""
+    until = max(_EPOCH, min(until or now, now))
+    since = min(since or until - DEFAULT_SPAN, until)
+    seconds = (until - since).total_seconds()
     fitting = [
-        step
-        for step in STEPS_SECONDS
-        if now - since <= min(find_age(step, history_days), most) and (until - since).total_seconds() / step <= 400
+        step for step in STEPS_SECONDS if now - since <= find_age(step, history_days) and seconds / step <= USUAL_POINTS
     ]
     step = step_seconds or (fitting[0] if fitting else STEPS_SECONDS[-1])
-    if (until - since).total_seconds() / step > MAX_POINTS:
-        raise _build_error("since", f"makes more than {MAX_POINTS} points; ask for a shorter time or a longer step")
+    since = floor_to(max(since, until - most_points * timedelta(seconds=step)), step)
     end = floor_to(until, step)
-    return Span(floor_to(since, step), end if end == until else end + timedelta(seconds=step), step)
-
-
-def _build_error(name: str, detail: str) -> InvalidInputError:
-    return InvalidInputError("The input is not valid.", (FieldError(f"#/query/{name}", detail),))
+    return Span(since, end if end == until else end + timedelta(seconds=step), step)
 
 
 class Histories:
