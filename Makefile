@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster cluster-tls bench-overload bench-soak bench-listing bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
+.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster upgrades-cluster cluster-tls bench-overload bench-soak bench-listing bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -80,9 +80,12 @@ faults: services ## every fault on this machine, accounted task by task; writes 
 	$(BIN)/python -m tests.faults $(FAULTS)
 	$(BIN)/python hack/generate_reliability.py
 
-faults-cluster: bootstrap ## the same on the one-node Kubernetes, with kills and deletions of every pod (FAULTS="--only TEXT")
+faults-cluster: bootstrap ## the same on the one-node Kubernetes: pods killed, deleted and cut off, upgrades and rollbacks (FAULTS="--only TEXT")
 	$(BIN)/python -m tests.faults.on_cluster $(FAULTS)
 	$(BIN)/python hack/generate_reliability.py
+
+upgrades-cluster: ## of these, only upgrades from the version before and rollbacks to it
+	@$(MAKE) --no-print-directory faults-cluster FAULTS="--only upgraded --only 'rolled back'"
 
 cluster-tls: bootstrap ## TLS on the one-node Kubernetes: given certificates, cert-manager (built from its Go module), renewals
 	CLUSTER_TLS=1 $(BIN)/pytest -q -n 0 -p no:schemathesis tests/cluster/test_tls.py

@@ -49,9 +49,9 @@ class Submitter:
 
 def test_an_upgrade_and_its_rollback_under_load_lose_no_task_and_no_request(cluster: Cluster) -> None:
     """API and operator are replaced twice: both get a changed value, and then the one before."""
-    name = cluster.apply(build_queue("upgraded", {"minReplicas": 1}))
+    name = cluster.apply(build_queue("upgraded", {"minReplicas": 1, "maxReplicas": 1}))
     cluster.wait_ready(name, 1)
-    before = set(_names(cluster))
+    before, others = set(_names(cluster)), _find_others(cluster, name)
     load = Load()
     values = json.loads(json.dumps(VALUES))
     values["api"]["settings"]["retentionDays"] = 11
@@ -71,6 +71,7 @@ def test_an_upgrade_and_its_rollback_under_load_lose_no_task_and_no_request(clus
         cluster.wait_running(load, answered + 3)
         eventually_sync(lambda: not upgraded & set(_names(cluster)), 60, 0.5)
 
+    assert _find_others(cluster, name) == others  # for them nothing changed
     assert submitter.failures == []
     assert cluster.wait_done(load) == Counter(succeeded=len(load.ids))
     runs = cluster.read_runs(load)
@@ -81,3 +82,9 @@ def test_an_upgrade_and_its_rollback_under_load_lose_no_task_and_no_request(clus
 def _names(cluster: Cluster) -> list[str]:
     """API and operator pods."""
     return [pod["metadata"]["name"] for pod in cluster.find("pods", "app.kubernetes.io/component in (api,operator)")]
+
+
+def _find_others(cluster: Cluster, queue: str) -> set[str]:
+    """The uids of the servers' and the workers' pods."""
+    servers = cluster.find("pods", "app.kubernetes.io/component in (rabbitmq,valkey,postgresql)")
+    return {pod["metadata"]["uid"] for pod in [*servers, *cluster.pods(queue)]}

@@ -74,7 +74,14 @@ class Load:
     def wait_accepted(self, more: int) -> None:
         """Return once so many more tasks are accepted."""
         wanted = self.accepted + more
-        eventually_sync(lambda: self.accepted >= wanted, self._deadline - time.monotonic())
+
+        def is_reached() -> bool:
+            for submitter in self._submitters:
+                if submitter.done() and (error := submitter.exception()) is not None:
+                    raise RuntimeError("the load cannot go on") from error  # not "not yet"
+            return self.accepted >= wanted
+
+        eventually_sync(is_reached, self._deadline - time.monotonic())
 
     def finish(self) -> None:
         """Submit nothing new; returns when each submission under way has its answer."""

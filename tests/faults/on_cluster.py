@@ -5,132 +5,83 @@ Writes tests/faults/results/cluster.json after each cell. Exit code 1 when a pro
 
 import argparse
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.figures import describe_machine
 from tests.faults.cluster_ground import ClusterGround, open_cluster_ground
-from tests.faults.generator import QUEUE
-from tests.faults.results import Cell, Place, save_cells
-from tests.faults.striking import Fault, Field, Pace, Strike, run_cell
-from tests.support.cluster import RELEASE, Json
+from tests.faults.cluster_matrix import GROUPS, Group
+from tests.faults.pod_network import find_lacking
+from tests.faults.results import Place, save_cells
+from tests.faults.striking import Fault, Pace, run_cell
 
 COMMAND = "make faults-cluster"
-OUTAGE_SECONDS = 20.0  # of what nobody but us starts again: API server, kubelet
-HUNGRY_MEBIBYTES = 1024  # twice a worker's limit
-PACE = Pace(before=120, after=80, per_second=25.0, settle_seconds=240.0)
-
-
-@dataclass(frozen=True)
-class Pod:
-    """A pod of the installation, found anew each time."""
-
-    part: str
-    name: str
-    find: Callable[[ClusterGround], Json]
-
-
-def _component(name: str) -> Callable[[ClusterGround], Json]:
-    return lambda ground: ground.cluster.find("pods", f"app.kubernetes.io/component={name}")[0]
-
-
-def _named(name: str) -> Callable[[ClusterGround], Json]:
-    return lambda ground: ground.cluster.get("pod", f"{RELEASE}-{name}-0")
-
-
-PODS = (
-    Pod("API", "API pod, one of two", _component("api")),
-    Pod("Worker", "worker pod, one of two", lambda ground: ground.cluster.pods(QUEUE)[0]),
-    Pod("Broker", "RabbitMQ pod", _named("rabbitmq")),
-    Pod("Valkey", "Valkey pod", _named("valkey")),
-    Pod("Database", "PostgreSQL pod", _named("postgresql")),
-    Pod("Operator", "operator pod", _component("operator")),
-)
-
-
-def _kill(pod: Pod) -> Strike:
-    def strike(field: Field) -> None:
-        field.stack.cluster.kill_container(pod.find(field.stack))
-        field.lift()  # the kubelet starts it again at once
-
-    return strike
-
-
-def _delete(pod: Pod) -> Strike:
-    def strike(field: Field) -> None:
-        field.stack.cluster.kubectl("delete", "pod", pod.find(field.stack)["metadata"]["name"])
-        field.lift()  # it is gone; its successor may be there already
-
-    return strike
-
-
-def _stop(process: str) -> Strike:
-    def strike(field: Field) -> None:
-        field.stack.cluster.node("kill", process)
-        try:
-            field.last(OUTAGE_SECONDS)
-        finally:
-            field.lift()
-            field.stack.bring_node_up()
-
-    return strike
-
-
-def starve(field: Field) -> None:
-    """A task takes more memory than its pod may have; delivered again, it is content."""
-    field.load.submit_hungry(HUNGRY_MEBIBYTES)
-    field.lift()
-
-
-FAULTS = (
-    *(
-        fault
-        for pod in PODS
-        for fault in (
-            Fault(f"{pod.name} killed (kill -9)", pod.part, _kill(pod)),
-            Fault(f"{pod.name} deleted", pod.part, _delete(pod)),
-        )
-    ),
-    Fault("a task beyond its pod's memory limit", "Worker", starve),
-    Fault("Kubernetes API server killed, back after 20 s", "Kubernetes", _stop("kube-apiserver")),
-    Fault("kubelet killed, back after 20 s", "Kubernetes", _stop("kubelet")),
-)
 
 
 def main() -> int:
-    """Run what is asked for on one installation."""
+    """Run what is asked for, each group on an installation of its own."""
     parser = argparse.ArgumentParser(prog="tests.faults.on_cluster", description=__doc__)
-    parser.add_argument("--only", default="", help="only faults whose name holds this text")
+    parser.add_argument("--only", action="append", help="only faults whose name holds this text; may be said again")
+    parser.add_argument("--list", action="store_true", help="only list the faults")
     options = parser.parse_args()
-    machine, order = describe_machine(), [fault.name for fault in FAULTS]
-    chosen = [fault for fault in FAULTS if options.only in fault.name]
-    broken, loads = [], [os.getloadavg()[0]]
-    with open_cluster_ground() as ground:
-        for fault in chosen:
-            ground.wait_whole()
-            cell = _run(ground, fault)
-            loads.append(os.getloadavg()[0])
-            if cell is None or not cell.holds:
-                broken.append(fault.name)
-            if cell is not None:
-                during = f"{machine} While it ran: {min(loads):.0f} to {max(loads):.0f}."
-                save_cells(Place.CLUSTER, [cell], command=COMMAND, machine=during, order=order)
-    for name in broken:
+    wanted = options.only or [""]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the network is mended and the installation goes
+    if lacking := find_lacking():
+        _say(f"this machine lacks what the network's faults need: {lacking}")
+        return 2
+    runner = Runner([fault.name for group in GROUPS for fault in group.faults])
+    for group in GROUPS:
+        chosen = [fault for fault in group.faults if any(text in fault.name for text in wanted)]
+        if options.list:
+            _say("".join(f"\n  {fault.name}" for fault in chosen))
+        elif chosen:
+            runner.run(group, chosen)
+    for name in runner.broken:
         _say(f"BROKEN: {name}")
-    return 1 if broken else 0
+    return 1 if runner.broken else 0
 
 
-def _run(ground: ClusterGround, fault: Fault) -> Cell | None:
-    try:
-        found, account = run_cell(ground, fault, PACE, 0)
-    except AssertionError as error:
-        _say(f"{fault.name}: could not be brought to an end: {error!r}")
-        return None
-    cell = replace(found, place=Place.CLUSTER)
-    _say(f"{fault.name}: {account}\n  recovered in {cell.recovery_seconds} s, settled in {cell.settled_seconds} s")
-    return cell
+class Runner:
+    """Runs cells one after the other; one that cannot be brought to an end does not keep the next from being tried."""
+
+    def __init__(self, order: Sequence[str]) -> None:
+        self._order = order
+        self._machine = describe_machine()
+        self._loads = [os.getloadavg()[0]]
+        self.broken: list[str] = []
+
+    def run(self, group: Group, chosen: Sequence[Fault]) -> None:
+        """These faults of a group."""
+        left = list(chosen)
+        try:
+            with open_cluster_ground(group.options) as ground:
+                while left:
+                    ground.wait_whole()
+                    self._run(ground, left.pop(0), group.pace)
+        except Exception as error:
+            _say(f"an installation could not be made or was lost: {error!r}")
+            self.broken += [f"{fault.name}: not tried" for fault in left]
+
+    def _run(self, ground: ClusterGround, fault: Fault, pace: Pace) -> None:
+        try:
+            found, account = run_cell(ground, fault, pace, 0)
+        except Exception as error:
+            _say(f"{fault.name}: could not be brought to an end: {error!r}")
+            self.broken.append(fault.name)
+            return
+        cell = replace(found, place=Place.CLUSTER)
+        _say(
+            f"{fault.name}: {account}\n  recovered in {cell.recovery_seconds} s, settled in {cell.settled_seconds} s, "
+            f"{cell.refused} refused; {cell.seconds} s in all; {cell.note}"
+        )
+        if not cell.holds:
+            self.broken.append(fault.name)
+        self._loads.append(os.getloadavg()[0])
+        during = f"{self._machine} While it ran: {min(self._loads):.0f} to {max(self._loads):.0f}."
+        save_cells(Place.CLUSTER, [cell], command=COMMAND, machine=during, order=self._order)
 
 
 def _say(text: str) -> None:

@@ -3,8 +3,11 @@
 One file per place in `results/`. A run replaces the cells that it ran and leaves the others.
 """
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -78,13 +81,25 @@ def save_cells(
     place: Place, cells: Iterable[Cell], *, command: str, machine: str, order: Iterable[str], folder: Path = RESULTS
 ) -> Path:
     """Write the cells of a place; earlier results stay for faults in `order` (all that exist) that did not run now."""
-    earlier = read_results(place, folder)
-    found = {cell.fault: cell for cell in (*(earlier.cells if earlier else ()), *cells)}
-    kept = [asdict(found[fault]) for fault in order if fault in found]
     path = folder / f"{place}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"command": command, "machine": machine, "cells": kept}, indent=1) + "\n")
+    with _locked(folder):
+        earlier = read_results(place, folder)
+        found = {cell.fault: cell for cell in (*(earlier.cells if earlier else ()), *cells)}
+        kept = [asdict(found[fault]) for fault in order if fault in found]
+        path.write_text(json.dumps({"command": command, "machine": machine, "cells": kept}, indent=1) + "\n")
     return path
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two runs beside each other each keep what the other wrote."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _cell(found: dict[str, Any]) -> Cell:

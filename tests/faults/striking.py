@@ -31,6 +31,7 @@ class Pace:
     network_seconds: float = 30.0
     outage_seconds: float = 3.0  # from a kill to the restart of what was killed
     settle_seconds: float = 120.0
+    load_seconds: float = 240.0  # the load gives up after that, whatever goes on
 
 
 @dataclass
@@ -75,7 +76,9 @@ class Fault:
 def run_cell(stack: FaultStack, fault: Fault, pace: Pace, seed: int) -> tuple[Cell, Account]:
     """Submit, strike, measure the recovery, settle and account. Raises AssertionError when the load cannot go on."""
     begun = time.monotonic()
-    load = Load(stack.submit_url, stack.directory, per_second=pace.per_second).start()
+    load = Load(
+        stack.submit_url, stack.directory, per_second=pace.per_second, deadline_seconds=pace.load_seconds
+    ).start()
     around = Field(stack, load, pace, random.Random(seed))
     try:
         load.wait_accepted(pace.before if fault.before is None else fault.before)

@@ -171,16 +171,20 @@ class Cluster:
 
     # --- life ---------------------------------------------------------------------------------------------------
 
-    def install(self, **values: Any) -> None:
-        """Namespace, CRD and chart; returns when everything is Ready."""
+    def install(self, sources: Path = ROOT, **values: Any) -> None:
+        """Namespace, CRD and chart of these sources; returns when everything is Ready."""
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "taskfleet.dev/test": "cluster"}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": labels}}
         self.kubectl("apply", "-f", "-", text=json.dumps(manifest))
         self.prepare()
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "k8s/crd"))
-        arguments = ["upgrade", "--install", RELEASE, "charts/taskfleet", "--wait", "--timeout", "5m"]
+        self.apply_crds(sources)
+        arguments = ["upgrade", "--install", RELEASE, str(sources / "charts/taskfleet"), "--wait", "--timeout", "5m"]
         self.helm(*arguments, "--values", "-", text=json.dumps(VALUES | values))
         self.connect()
+
+    def apply_crds(self, sources: Path = ROOT) -> None:
+        """The CRDs of these sources, for the whole cluster."""
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(sources / "k8s/crd"))
 
     def prepare(self) -> None:
         """What must be in the namespace before the chart."""
@@ -334,11 +338,19 @@ class Cluster:
             {note["id"]: note["pod"] for note in notes},
         )
 
-    # --- kills --------------------------------------------------------------------------------------------------
+    # --- kills and networks -------------------------------------------------------------------------------------
 
     def kill_container(self, pod: Json) -> None:
         """kill -9 of all processes of a pod's first container, as the node's kernel does it."""
-        self.node("kill", pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://"))
+        self.node("kill", _container_id(pod))
+
+    def find_network(self, pod: Json) -> str:
+        """The path of a running pod's network namespace on this machine."""
+        return self.node("network", _container_id(pod)).strip()
+
+
+def _container_id(pod: Json) -> str:
+    return str(pod["status"]["containerStatuses"][0]["containerID"]).removeprefix("containerd://")
 
 
 def _answers(url: str) -> bool:
@@ -352,13 +364,17 @@ Made = TypeVar("Made", bound=Cluster)
 
 
 @contextlib.contextmanager
-def running_cluster(build: Callable[[Mapping[str, str], str], Made] = Cluster, **values: Any) -> Iterator[Made]:  # type: ignore[assignment]
-    """An installation in a namespace of its own for the length of a with block."""
+def running_cluster(
+    build: Callable[[Mapping[str, str], str], Made] = Cluster,  # type: ignore[assignment]
+    sources: Path = ROOT,
+    **values: Any,
+) -> Iterator[Made]:
+    """An installation of these sources in a namespace of its own for the length of a with block."""
     environment = open_cluster()
     made = build(environment, f"d-test-{uuid.uuid4().hex[:6]}")
     _sweep(made)
     try:
-        made.install(**values)
+        made.install(sources, **values)
         yield made
     finally:
         made.close()
