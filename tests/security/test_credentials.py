@@ -1,5 +1,6 @@
 """Every operation over real HTTPS with no, a wrong, an expired, another tenant's and a reading credential."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from tests.support.waiting import eventually_sync
 pytestmark = pytest.mark.timeout(90, func_only=True)
 
 BODY = {"queue": "jobs", "task": "jobs.add", "args": [1, 2]}
+LISTING_STREAM = f"{API_PREFIX}/tasks:stream"
 SCHEDULE = {"queue": "jobs", "task": "jobs.add", "interval_seconds": 86_400}
 # Open by intent: probes and metrics are for the cluster, the descriptions hold nothing of anybody.
 OPEN = {"/livez", "/readyz", "/healthz", "/metrics", "/docs", "/openapi.json", "/version"}
@@ -63,6 +65,13 @@ class Site:
                 answer.read()
             return answer
 
+    def read_first_page(self, path: str, key: str) -> list[Any]:
+        """What the stream of a listing begins with; it has no end."""
+        with self.client.stream("GET", path, headers=self.keys[key]) as answer:
+            data = next(line for line in answer.iter_lines() if line.startswith("data: "))
+        items: list[Any] = json.loads(data.removeprefix("data: "))["items"]
+        return items
+
     def read_state(self) -> tuple[str, int]:
         """State of the task, and how many tasks there are."""
         task = self.client.get(f"{API_PREFIX}/tasks/{self.task}", headers=self.admin).json()
@@ -97,7 +106,11 @@ def test_nobody_gets_in_without_a_good_key(site: Site, key: str) -> None:
 
 
 def test_another_tenant_neither_sees_nor_changes_anything(site: Site) -> None:
+    assert [item["id"] for item in site.read_first_page(LISTING_STREAM, "reading")] == [site.task]
     for method, path in site.operations:
+        if path == LISTING_STREAM:
+            assert site.read_first_page(path, "foreign") == []
+            continue
         answer = site.ask(method, path, "foreign")
         if answer.status_code in (200, 207):  # a listing of nothing, or a batch of refusals
             items = answer.json()["items"]

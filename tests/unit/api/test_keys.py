@@ -156,7 +156,8 @@ async def test_no_operation_serves_a_foreign_expired_or_reading_key_more_than_it
         (method.upper(), path)
         for path, found in document["paths"].items()
         for method, operation in found.items()
-        if operation.get("security")
+        # A listing's stream has no end, which this client would wait for: it is tried over a socket.
+        if operation.get("security") and operation["operationId"] != "streamTasks"
     ]
     assert len(operations) > 20
     for method, path in operations:
