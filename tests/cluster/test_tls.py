@@ -110,7 +110,9 @@ def test_metrics_are_scraped(secure: SecureCluster) -> None:
 def test_renewed_certificates_are_taken_up_and_no_task_is_lost(secure: SecureCluster) -> None:
     """RabbitMQ reads them by itself, the others at a restart; tasks are submitted and run all the while."""
     name = secure.apply(build_queue("renewal", {"minReplicas": 1, "maxReplicas": 2}, concurrency=4))
-    load = secure.submit(name, 20, 1)
+    # What the tasks note themselves, they note in the store: while it restarts they fail, and are tried again.
+    again = {"retry": {"max_attempts": 20, "backoff_seconds": 1, "max_backoff_seconds": 2}}
+    load = secure.submit(name, 20, 1, **again)
     secure.wait_running(load, 1)
     before = {part: secure.fetch_serial(part) for part in PARTS}
     secure.write_certificates()
@@ -119,7 +121,7 @@ def test_renewed_certificates_are_taken_up_and_no_task_is_lost(secure: SecureClu
 
     def is_renewed() -> bool:
         with contextlib.suppress(httpx.HTTPError, AssertionError):  # what is not accepted is the caller's to repeat
-            secure.submit(name, 2, 0.5, load)
+            secure.submit(name, 2, 0.5, load, **again)
         if secure.find_serial("rabbitmq") == before["rabbitmq"]:
             clear_certificate_cache(secure)
         return all(secure.find_serial(part) not in (None, serial) for part, serial in before.items())
@@ -127,7 +129,7 @@ def test_renewed_certificates_are_taken_up_and_no_task_is_lost(secure: SecureClu
     eventually_sync(is_renewed, RENEWAL_SECONDS, 2)
     for what in restarted:
         secure.kubectl("rollout", "status", what, "--timeout", "120s", timeout_seconds=150)
-    secure.submit(name, 4, 0.1, load)
+    secure.submit(name, 4, 0.1, load, **again)
     states = secure.wait_done(load, 180)
     assert set(states) == {"succeeded"}, states
     assert states["succeeded"] >= len(load.ids), "an answer that was lost on its way is no task that is"

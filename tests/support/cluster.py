@@ -280,14 +280,16 @@ class Cluster:
 
     # --- tasks --------------------------------------------------------------------------------------------------
 
-    def submit(self, queue: str, count: int, seconds: float, load: Load | None = None) -> Load:
-        """Submit that many tasks that note their runs and take `seconds` each; all are accepted."""
+    def submit(self, queue: str, count: int, seconds: float, load: Load | None = None, **fields: Any) -> Load:
+        """Submit that many tasks that note their runs and take `seconds` each; all are accepted. `fields` are further
+        members of a submission."""
         made = load or Load()
         item = {
             "queue": queue,
             "task": "jobs.record",
             "args": [made.marker, seconds],
             "metadata": {"run": made.marker},
+            **fields,
         }
         answer = self.api.request("POST", "/tasks:batch", json=[item] * count)
         assert answer.status_code == 202, (answer.status_code, answer.text[:500])
