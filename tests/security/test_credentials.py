@@ -106,7 +106,7 @@ def test_nobody_gets_in_without_a_good_key(site: Site, key: str) -> None:
 
 
 def test_another_tenant_neither_sees_nor_changes_anything(site: Site) -> None:
-    assert [item["id"] for item in site.read_first_page(LISTING_STREAM, "reading")] == [site.task]
+    assert site.task in [item["id"] for item in site.read_first_page(LISTING_STREAM, "reading")]
     for method, path in site.operations:
         if path == LISTING_STREAM:
             assert site.read_first_page(path, "foreign") == []
