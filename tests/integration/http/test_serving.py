@@ -32,10 +32,14 @@ def test_a_stop_signal_ends_streams_and_waits_and_loses_nothing(own: Stack) -> N
     url = own.base_url + URL
     accepted = [client.post(URL, json=TASK).json()["id"] for _ in range(50)]
     ends: dict[str, object] = {}
+    told = threading.Event()
 
     def follow() -> None:
         with httpx.stream("GET", f"{url}/{accepted[0]}/events", timeout=30, trust_env=False) as answer:
-            ends["stream"] = [line for line in answer.iter_lines() if line.startswith("event")][:1]
+            for line in answer.iter_lines():
+                if line.startswith("event"):
+                    ends.setdefault("stream", line)
+                    told.set()
 
     def wait() -> None:
         headers = {"Prefer": "wait=30"}
@@ -45,12 +49,14 @@ def test_a_stop_signal_ends_streams_and_waits_and_loses_nothing(own: Stack) -> N
     for thread in threads:
         thread.start()
     eventually_sync(lambda: _count_open_streams(client) == 2)
+    assert told.wait(10)
     begun = time.monotonic()
     assert own.stop_api() == 0
     assert time.monotonic() - begun < 10
     for thread in threads:
         thread.join(10)
-    assert ends == {"stream": ["event: state"], "wait": 202}
+    assert not any(thread.is_alive() for thread in threads)
+    assert ends == {"stream": "event: state", "wait": 202}
     with redis.Redis.from_url(own.valkey.url) as broker:
         # One list for each priority step.
         assert sum(int(broker.llen(key)) for key in broker.keys("jobs*")) == 51
