@@ -90,8 +90,8 @@ upgrades-cluster: ## of these, only upgrades from the version before and rollbac
 cluster-tls: bootstrap ## TLS on the one-node Kubernetes: given certificates, cert-manager (built from its Go module), renewals
 	CLUSTER_TLS=1 $(BIN)/pytest -q -n 0 -p no:schemathesis tests/cluster/test_tls.py
 
-bench-overload: services ## three times what the API can take, for MINUTES (5): refusals, bounded latency, recovery
-	$(BIN)/python -m benchmarks.overload --minutes $(or $(MINUTES),5)
+bench-overload: services ## three times what the API can take, for MINUTES (5): refusals, bounded latency, recovery; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks.overload --minutes $(or $(MINUTES),5) --write
 
 bench-soak: services ## an hour (MINUTES) at 70 % of the capacity with a fault every FAULT_MINUTES (5): what grows; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) --fault-minutes $(or $(FAULT_MINUTES),5) --write
