@@ -80,7 +80,7 @@ faults: services ## every fault on this machine, accounted task by task; writes 
 	$(BIN)/python -m tests.faults $(FAULTS)
 	$(BIN)/python hack/generate_reliability.py
 
-faults-cluster: bootstrap ## the same on the one-node Kubernetes: pods killed, deleted and cut off, upgrades and rollbacks (FAULTS="--only TEXT")
+faults-cluster: bootstrap ## the same on the one-node Kubernetes: pods killed, deleted and cut off, upgrades and rollbacks (FAULTS="--only TEXT --seed N")
 	$(BIN)/python -m tests.faults.on_cluster $(FAULTS)
 	$(BIN)/python hack/generate_reliability.py
 

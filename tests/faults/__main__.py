@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.figures import describe_machine
 from tests.faults.ground import FaultStack, GroundOptions, open_ground
-from tests.faults.matrix import FAULTS, build_random, draw_seed
+from tests.faults.matrix import FAULTS, POOL
 from tests.faults.results import Cell, Place, save_cells
+from tests.faults.scheduling import build_random, draw_seed
 from tests.faults.striking import Fault, Pace, run_cell
 
 COMMAND = "make faults"
@@ -40,7 +41,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="only list the faults")
     options = parser.parse_args()
     seed = draw_seed() if options.seed is None else options.seed
-    every = [*FAULTS, *(build_random(number) for number in range(1, options.random + 1))]
+    every = [*FAULTS, *(build_random(number, POOL) for number in range(1, options.random + 1))]
     chosen = [fault for fault in every if not options.only or any(text in fault.name for text in options.only)]
     _say(f"seed {seed}; {len(chosen)} cells" + "".join(f"\n  {fault.name}" for fault in chosen if options.list))
     runner = Runner(seed, [fault.name for fault in every])

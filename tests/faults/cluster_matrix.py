@@ -1,20 +1,17 @@
 """All faults of the cluster, in the order of the page, by the installation that they need."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults.cluster_ground import ClusterGround, ClusterOptions
-from tests.faults.cluster_links import LINK_FAULTS, cut_off
-from tests.faults.generator import QUEUE
-from tests.faults.striking import Fault, Field, Pace, Strike
+from tests.faults import cluster_strikes as strike
+from tests.faults.cluster_ground import ClusterOptions
+from tests.faults.cluster_links import LINK_FAULTS
+from tests.faults.scheduling import build_random
+from tests.faults.striking import Fault, Pace
 from tests.faults.upgrading import roll_back, upgrade
-from tests.support.cluster import RELEASE, Json
-from tests.support.waiting import eventually_sync
 
 __all__ = ["GROUPS", "Group"]
 
-OUTAGE_SECONDS = 20.0  # of what nobody but us starts again: API server, kubelet
-HUNGRY_MEBIBYTES = 1024  # twice a worker's limit
+PARTS = ("API", "Worker", "Broker", "Valkey", "Database", "Operator", "Kubernetes", "Network")  # as on the page
 NODES = 3
 PACE = Pace(before=120, after=80, per_second=25.0, settle_seconds=240.0)
 # Pods come and go for minutes, and tasks are longer.
@@ -30,132 +27,31 @@ class Group:
     pace: Pace = PACE
 
 
-@dataclass(frozen=True)
-class Pod:
-    """A pod of the installation, found anew each time."""
-
-    part: str
-    name: str
-    find: Callable[[ClusterGround], Json]
-
-
-def _component(name: str) -> Callable[[ClusterGround], Json]:
-    return lambda ground: ground.find_component(name)[0]
-
-
-def _named(name: str) -> Callable[[ClusterGround], Json]:
-    return lambda ground: ground.cluster.get("pod", f"{RELEASE}-{name}-0")
-
-
-PODS = (
-    Pod("API", "API pod, one of two", _component("api")),
-    Pod("Worker", "worker pod, one of two", lambda ground: ground.cluster.pods(QUEUE)[0]),
-    Pod("Broker", "RabbitMQ pod", _named("rabbitmq")),
-    Pod("Valkey", "Valkey pod", _named("valkey")),
-    Pod("Database", "PostgreSQL pod", _named("postgresql")),
-    Pod("Operator", "operator pod", _component("operator")),
+# Faults that may follow one another at once, and leave the node's own processes running.
+POOL = (
+    *(Fault(f"{pod.name} killed (kill -9)", pod.part, strike.kill(pod)) for pod in strike.PODS),
+    *(Fault(f"{pod.name} deleted", pod.part, strike.delete(pod)) for pod in strike.PODS),
+    Fault("worker's child processes killed, three times", "Worker", strike.kill_children),
+    Fault("RabbitMQ's memory alarm", "Broker", strike.alarm_memory),
+    Fault("RabbitMQ's disk alarm", "Broker", strike.alarm_disk),
+    Fault("Valkey pod killed, its append-only file lost", "Valkey", strike.forget),
+    Fault("Valkey flushed", "Valkey", strike.flush),
+    *LINK_FAULTS,
 )
-
-
-def _kill(pod: Pod) -> Strike:
-    def strike(field: Field) -> None:
-        field.stack.cluster.kill_container(pod.find(field.stack))
-        field.lift()  # the kubelet starts it again at once
-
-    return strike
-
-
-def _delete(pod: Pod) -> Strike:
-    def strike(field: Field) -> None:
-        field.stack.cluster.kubectl("delete", "pod", pod.find(field.stack)["metadata"]["name"])
-        field.lift()  # it is gone; its successor may be there already
-
-    return strike
-
-
-def _stop(process: str) -> Strike:
-    def strike(field: Field) -> None:
-        field.stack.cluster.node("kill", process)
-        try:
-            field.last(OUTAGE_SECONDS)
-        finally:
-            field.lift()
-            field.stack.bring_node_up()
-
-    return strike
-
-
-def starve(field: Field) -> None:
-    """A task takes more memory than its pod may have; delivered again, it is content."""
-    field.load.submit_hungry(HUNGRY_MEBIBYTES)
-    field.lift()
-
-
-def forget(field: Field) -> None:
-    """Valkey comes back empty: its append-only file is gone, as with the volume of a node that died."""
-    cluster = field.stack.cluster
-    cluster.kubectl("exec", f"{RELEASE}-valkey-0", "--", "rm", "-rf", "/data/appendonlydir")
-    cluster.kill_container(cluster.get("pod", f"{RELEASE}-valkey-0"))
-    field.lift()
-
-
-# --- three RabbitMQ nodes --------------------------------------------------------------------------------------------
-
-
-def _find_nodes(ground: ClusterGround) -> tuple[Json, list[Json]]:
-    """The node that leads the queue, and the others."""
-    found = eventually_sync(lambda: ground.fetch_queue().get("leader"), 60, 0.5)
-    name = str(found).split("@")[1].split(".")[0]
-    nodes = ground.find_component("rabbitmq")
-    (leader,) = [pod for pod in nodes if pod["metadata"]["name"] == name]
-    return leader, [pod for pod in nodes if pod is not leader]
-
-
-def kill_leader(field: Field) -> None:
-    """The node of three that leads the queue."""
-    leader, _ = _find_nodes(field.stack)
-    field.stack.cluster.kill_container(leader)
-    field.lift()
-
-
-def kill_follower(field: Field) -> None:
-    """A node of three that follows."""
-    _, others = _find_nodes(field.stack)
-    field.stack.cluster.kill_container(others[0])
-    field.lift()
-
-
-def cut_leader_off(field: Field) -> None:
-    """The leader hears nothing of the other two, while its clients still reach it."""
-    leader, others = _find_nodes(field.stack)
-    cut_off(field, leader, others)
-
-
+OTHERS = (
+    Fault("a task beyond its pod's memory limit", "Worker", strike.starve),
+    Fault("Kubernetes API server killed, back after 20 s", "Kubernetes", strike.stop("kube-apiserver")),
+    Fault("kubelet killed, back after 20 s", "Kubernetes", strike.stop("kubelet")),
+)
+RANDOM = tuple(build_random(number, POOL) for number in (1, 2))
 GROUPS = (
-    Group(
-        ClusterOptions(),
-        (
-            *(
-                fault
-                for pod in PODS
-                for fault in (
-                    Fault(f"{pod.name} killed (kill -9)", pod.part, _kill(pod)),
-                    Fault(f"{pod.name} deleted", pod.part, _delete(pod)),
-                )
-            ),
-            Fault("Valkey pod killed, its append-only file lost", "Valkey", forget),
-            Fault("a task beyond its pod's memory limit", "Worker", starve),
-            Fault("Kubernetes API server killed, back after 20 s", "Kubernetes", _stop("kube-apiserver")),
-            Fault("kubelet killed, back after 20 s", "Kubernetes", _stop("kubelet")),
-            *LINK_FAULTS,
-        ),
-    ),
+    Group(ClusterOptions(), (*sorted((*POOL, *OTHERS), key=lambda fault: PARTS.index(fault.part)), *RANDOM)),
     Group(
         ClusterOptions(broker_nodes=NODES),
         (
-            Fault("one of three RabbitMQ pods killed, a follower", "Broker", kill_follower),
-            Fault("one of three RabbitMQ pods killed, the leader", "Broker", kill_leader),
-            Fault("one of three RabbitMQ pods cut off from the others, the leader", "Broker", cut_leader_off),
+            Fault("one of three RabbitMQ pods killed, a follower", "Broker", strike.kill_follower),
+            Fault("one of three RabbitMQ pods killed, the leader", "Broker", strike.kill_leader),
+            Fault("one of three RabbitMQ pods cut off from the others, the leader", "Broker", strike.cut_leader_off),
         ),
     ),
     Group(

@@ -1,16 +1,14 @@
 """All faults of the local stack, in the order of the page."""
 
 import functools
-import random
-from dataclasses import replace
 
 from tests.faults import disturbing as disturb
 from tests.faults import killing as kill
 from tests.faults import pausing as pause
 from tests.faults.ground import LINKS, GroundOptions
-from tests.faults.striking import Fault, Field, Strike
+from tests.faults.striking import Fault
 
-__all__ = ["FAULTS", "FIXED", "build_random", "draw_seed"]
+__all__ = ["FAULTS", "FIXED", "POOL"]
 
 THREE_NODES = GroundOptions(broker_nodes=3)
 FORGETFUL = GroundOptions(appendonly=False)
@@ -18,8 +16,6 @@ TWO_REPLICAS = GroundOptions(replicas=2)
 SMALL_DISK = GroundOptions(small_disk=True)
 LINK_DELAY_SECONDS = 0.1
 SLOW_SECONDS = 0.5
-RANDOM_STEPS = 5
-AFTER_STEP = (20, 60)  # tasks accepted between two strikes
 
 
 def _build_fixed() -> list[Fault]:
@@ -86,32 +82,3 @@ POOL = [
     for fault in FAULTS
     if fault.ground == GroundOptions() and fault.part != "Clock" and fault.strike is not kill.starve_worker
 ]
-SHORT_SECONDS = (1.0, 6.0)
-
-
-def build_random(number: int, steps: int = RANDOM_STEPS) -> Fault:
-    """A schedule of faults drawn from the cell's seed, one after the other with little in between."""
-    return Fault(f"random schedule {number}", "Random", _build_schedule(steps), is_random=True)
-
-
-def _build_schedule(steps: int) -> Strike:
-    def strike(field: Field) -> None:
-        drawn = []
-        for _ in range(steps):
-            fault = field.chance.choice(POOL)
-            drawn.append(fault.name)
-            field.pace = replace(
-                field.pace,
-                network_seconds=field.chance.uniform(*SHORT_SECONDS),
-                outage_seconds=field.chance.uniform(0, 3),
-            )
-            fault.strike(field)
-            field.load.wait_accepted(field.chance.randint(*AFTER_STEP))
-        field.facts["drawn"] = "; ".join(drawn) + "."
-
-    return strike
-
-
-def draw_seed() -> int:
-    """A new seed, to be printed."""
-    return random.SystemRandom().randrange(2**32)

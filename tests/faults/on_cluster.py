@@ -16,6 +16,7 @@ from tests.faults.cluster_ground import ClusterGround, open_cluster_ground
 from tests.faults.cluster_matrix import GROUPS, Group
 from tests.faults.pod_network import find_lacking
 from tests.faults.results import Place, save_cells
+from tests.faults.scheduling import draw_seed
 from tests.faults.striking import Fault, Pace, run_cell
 
 COMMAND = "make faults-cluster"
@@ -26,13 +27,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.faults.on_cluster", description=__doc__)
     parser.add_argument("--only", action="append", help="only faults whose name holds this text; may be said again")
     parser.add_argument("--list", action="store_true", help="only list the faults")
+    parser.add_argument("--seed", type=int, help="of the first random schedule; the others count up")
     options = parser.parse_args()
     wanted = options.only or [""]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the network is mended and the installation goes
     if lacking := find_lacking():
         _say(f"this machine lacks what the network's faults need: {lacking}")
         return 2
-    runner = Runner([fault.name for group in GROUPS for fault in group.faults])
+    seed = draw_seed() if options.seed is None else options.seed
+    _say(f"seed {seed}")
+    runner = Runner([fault for group in GROUPS for fault in group.faults], seed)
     for group in GROUPS:
         chosen = [fault for fault in group.faults if any(text in fault.name for text in wanted)]
         if options.list:
@@ -47,8 +51,10 @@ def main() -> int:
 class Runner:
     """Runs cells one after the other; one that cannot be brought to an end does not keep the next from being tried."""
 
-    def __init__(self, order: Sequence[str]) -> None:
-        self._order = order
+    def __init__(self, every: Sequence[Fault], seed: int) -> None:
+        self._order = [fault.name for fault in every]
+        drawn = [fault.name for fault in every if fault.is_random]
+        self._seeds = {name: seed + number for number, name in enumerate(drawn)}
         self._machine = describe_machine()
         self._loads = [os.getloadavg()[0]]
         self.broken: list[str] = []
@@ -67,7 +73,7 @@ class Runner:
 
     def _run(self, ground: ClusterGround, fault: Fault, pace: Pace) -> None:
         try:
-            found, account = run_cell(ground, fault, pace, 0)
+            found, account = run_cell(ground, fault, pace, self._seeds.get(fault.name, 0))
         except Exception as error:
             _say(f"{fault.name}: could not be brought to an end: {error!r}")
             self.broken.append(fault.name)

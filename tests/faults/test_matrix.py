@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.faults.ground import FaultStack, open_ground
-from tests.faults.matrix import FIXED, build_random, draw_seed
+from tests.faults.matrix import FIXED, POOL
+from tests.faults.scheduling import build_random, draw_seed
 from tests.faults.striking import Fault, Pace, run_cell
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300, func_only=True)]
@@ -20,7 +21,9 @@ def ground() -> Iterator[FaultStack]:
         yield stack
 
 
-@pytest.mark.parametrize("fault", [pytest.param(each, id=each.name) for each in (*FIXED, build_random(1, steps=3))])
+@pytest.mark.parametrize(
+    "fault", [pytest.param(each, id=each.name) for each in (*FIXED, build_random(1, POOL, steps=3))]
+)
 def test_nothing_accepted_is_lost(ground: FaultStack, fault: Fault) -> None:
     seed = draw_seed()
     if fault.is_random:
