@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -24,11 +23,9 @@ sys.dont_write_bytecode = False
 for _name in [name for name in os.environ if name.startswith(("TASKFLEET_", "CELERY_"))]:
     del os.environ[_name]
 
-SUPPORT = Path(__file__).parent / "support"
 pytest_plugins = [
     f"tests.support.{name}"
     for name in ("brokers", "databases", "parallel", "stack", "site", "controlplane", "hardened")
-    if (SUPPORT / f"{name}.py").exists()
 ]
 
 

@@ -45,7 +45,6 @@ OF_OPERATOR = {item for item in DEFAULTS if "operator" in item[1]}
 OF_RABBITMQ = {item for item in DEFAULTS if "rabbitmq" in item[1]} | {("Secret", "taskfleet-broker")}
 OF_VALKEY = {item for item in DEFAULTS if item[1] == "taskfleet-valkey"}
 OF_DATABASE = {item for item in DEFAULTS if "postgresql" in item[1]} | {("Secret", "taskfleet-database")}
-CLUSTER_WIDE = {("ClusterRole", "shop-taskfleet-operator"), ("ClusterRoleBinding", "shop-taskfleet-operator")}
 USER_ROLES = {item for item in DEFAULTS if "taskqueue-" in item[1]}
 
 

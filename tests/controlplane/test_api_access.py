@@ -1,6 +1,5 @@
 """RBAC decides who may do what with which queue: a real Kubernetes API server, real tokens, a real HTTP API."""
 
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from tests.support.controlplane import ControlPlane
 from tests.support.stack import QueueOptions, Stack, StackOptions, running_stack
+from tests.support.waiting import eventually_sync
 
 ADMIN_KEY = "correct-horse-battery-staple"
 TASKS = "/api/v1/tasks"
@@ -143,7 +143,4 @@ def test_a_right_that_is_taken_away_ends_soon(site: Site) -> None:
         site.plane.request(
             "DELETE", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{team}/rolebindings/{role['metadata']['name']}"
         )
-    deadline = time.monotonic() + 30
-    while (status := site.submit(f"{team}-a", token).status_code) == 202 and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert status == 404
+    eventually_sync(lambda: site.submit(f"{team}-a", token).status_code == 404, 30, 0.5)

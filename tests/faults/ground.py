@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tests.faults.generator import QUEUE
 from tests.faults.servers import SmallDiskPostgreSQL, start_names, start_together
 from tests.support.brokers import RabbitMQ, Valkey
-from tests.support.processes import ManagedProcess
+from tests.support.processes import ManagedProcess, children_of
 from tests.support.proxies import Proxy
 from tests.support.stack import QueueOptions, Stack, StackOptions, Worker
 
@@ -218,10 +218,7 @@ class FaultStack(Stack):
 
     def children_of(self, worker: Worker) -> list[int]:
         """The prefork pool's processes."""
-        return [
-            int(pid)
-            for pid in Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split()
-        ]
+        return children_of(worker.process.pid)
 
     def replace_worker(self, worker: Worker, *, wait: bool = True) -> None:
         """Forget a worker that is gone and start another one."""

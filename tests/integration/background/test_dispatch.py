@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from tests.integration.background.conftest import Servers, Store, migrate
-from tests.support.brokers import RabbitMQ, Valkey
+from tests.support.brokers import REGISTER_SECONDS, RabbitMQ, Valkey
 from tests.support.events import build_heartbeat, build_new_task
 from tests.support.rabbit import fetch_ids
 from tests.support.waiting import eventually
@@ -139,8 +139,7 @@ async def test_a_killed_rabbitmq_loses_nothing_that_was_accepted(
     await store.register("killed")
     async with rabbit_servers.replica(republish_grace_seconds=1.0) as replica:
         await eventually(lambda: replica.background.declarer.is_declared("killed"))
-        # RabbitMQ writes the register of its quorum queues with a delay of 3 s: a younger queue does not survive.
-        await asyncio.sleep(6)
+        await asyncio.sleep(REGISTER_SECONDS)
         ids = await replica.submit([build_new_task("killed") for _ in range(2000)])
         rabbitmq43.kill()
         ids += await replica.submit([build_new_task("killed") for _ in range(100)])

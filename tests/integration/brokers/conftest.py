@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from kombu import Connection, Consumer, Queue
 from redis import Redis
-from tests.support.brokers import RabbitMQ, Valkey
+from tests.support.brokers import REGISTER_SECONDS, RabbitMQ, Valkey
 
 from taskfleet_api.brokers import Message, build_message
 from taskfleet_api.brokers.redis_publisher import build_list_key
 
 EMPTY_READS = 3
-REGISTER_DELAY_SECONDS = 6.0
 
 
 @dataclass
@@ -29,10 +28,6 @@ class Broker:
     @property
     def url(self) -> str:
         return self.server.url
-
-    @property
-    def is_amqp(self) -> bool:
-        return isinstance(self.server, RabbitMQ)
 
     def log_tails(self) -> list[tuple[str, str]]:
         return self.server.log_tails()
@@ -72,10 +67,9 @@ class Broker:
             return bool(channel.queue_declare(queue, passive=True).message_count)
 
     async def settle(self) -> None:
-        """Give a new queue time to get onto the disk: RabbitMQ writes the register of its quorum queues with a delay of
-        3 s, and after a kill -9 it knows nothing of what a younger queue held, confirmed or not."""
+        """Give a new queue time to get onto the disk."""
         if not isinstance(self.server, Valkey):
-            await asyncio.sleep(REGISTER_DELAY_SECONDS)
+            await asyncio.sleep(REGISTER_SECONDS)
 
     def read_ids(self, queue: str, lull_seconds: float = 0.5) -> list[str]:
         """The task ids of everything in the queue, oldest first, until nothing has come for a while; for thousands."""

@@ -1,30 +1,17 @@
 """The history of the queues on every database: each interval is written once, read by queue and deleted whole."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from msgspec import structs
 from tests.integration.records.samples import build_task
+from tests.support.queue_samples import AT, build_sample
 
 from taskfleet_api.records import QueueSample, Records
 from taskfleet_core.events import QueueRegistration
 
-AT = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 STEP = timedelta(seconds=10)
-FULL = QueueSample(
-    queue="mail",
-    at=AT,
-    ready=7,
-    running=1.5,
-    oldest_wait_seconds=3.25,
-    desired=2,
-    workers=1,
-    arrivals_per_second=0.5,
-    finished=12,
-    failed=1,
-    waits={0: 3, 41: 1},
-    reason="zwölf \ud800 \0 waiting tasks",
-)
+FULL = build_sample(running=1.5, oldest_wait_seconds=3.25, waits={0: 3, 41: 1}, reason="zwölf \ud800 \0 waiting tasks")
 NAMES = ["archive", "mail"]
 UNKNOWN = QueueSample(queue="archive", at=AT, waits={})
 

@@ -13,7 +13,7 @@ from celery import Celery
 from celery.result import AsyncResult
 from kombu import Connection, Exchange, Producer, Queue, pools
 from tests.support.brokers import RabbitMQ, Valkey
-from tests.support.processes import ManagedProcess, start_process
+from tests.support.processes import ManagedProcess, children_of, start_process
 from tests.support.waiting import eventually_sync
 
 import taskfleet_worker
@@ -44,9 +44,7 @@ class Worker:
 
     def children(self) -> list[int]:
         """Process ids of its pool."""
-        return [
-            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
+        return children_of(self.process.pid)
 
 
 class Bench:

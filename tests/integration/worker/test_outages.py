@@ -8,9 +8,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.integration.brokers.conftest import REGISTER_DELAY_SECONDS
 from tests.integration.worker.harness import Bench
-from tests.support.brokers import RabbitMQ, Valkey
+from tests.support.brokers import REGISTER_SECONDS, RabbitMQ, Valkey
 from tests.support.waiting import eventually_sync
 
 from taskfleet_worker import _wire
@@ -109,8 +108,7 @@ def test_a_broker_restart_loses_nothing(fragile: Bench, rabbitmq43: RabbitMQ) ->
     name = uuid4().hex
     task_id, waiting = fragile.send("hold", name), [fragile.send("noop") for _ in range(3)]
     eventually_sync(lambda: fragile.trace(name + ".started"), 20)
-    # RabbitMQ forgets what a queue held that is killed within seconds of its declaration.
-    time.sleep(max(0.0, REGISTER_DELAY_SECONDS - (time.monotonic() - made_at[fragile.queue])))
+    time.sleep(max(0.0, REGISTER_SECONDS - (time.monotonic() - made_at[fragile.queue])))
     rabbitmq43.restart()
     fragile.touch(name)
     for each in (task_id, *waiting):

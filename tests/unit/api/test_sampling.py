@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from tests.support import queue_samples
+from tests.support.queue_samples import AT
 
 from taskfleet_api.background import QueueStatus
 from taskfleet_api.background.history import build_sample
@@ -24,20 +26,8 @@ from taskfleet_api.records.sampling import (
 )
 from taskfleet_core.scaling import DecisionReport
 
-AT = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-BUSY = QueueSample(
-    queue="q",
-    at=AT,
-    ready=4,
-    running=2,
-    desired=1,
-    workers=1,
-    arrivals_per_second=2.0,
-    finished=3,
-    failed=1,
-    waits={5: 2},
-)
+BUSY = queue_samples.build_sample(queue="q")
 
 
 def test_every_step_is_a_multiple_of_the_one_before() -> None:

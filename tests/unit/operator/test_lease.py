@@ -15,6 +15,7 @@ class Store:
 
     def __init__(self):
         self.lease, self.version, self.down, self.slow = None, 0, False, 0.0
+        self.looks = 0
 
     async def _answer(self):
         await asyncio.sleep(self.slow)
@@ -23,6 +24,7 @@ class Store:
 
     async def get(self, kind, namespace, name):
         await self._answer()
+        self.looks += 1
         if self.lease is None:
             raise NotFoundError(name)
         return copy.deepcopy(self.lease)
@@ -38,6 +40,11 @@ class Store:
         if manifest["metadata"]["resourceVersion"] != str(self.version):
             raise ConflictError("changed")
         return self._put(manifest)
+
+    async def wait_looks(self, more):
+        """Until candidates have looked at it so many times more."""
+        seen = self.looks
+        await eventually(lambda: self.looks >= seen + more)
 
     def _put(self, manifest):
         self.version += 1
@@ -70,7 +77,7 @@ async def test_only_one_of_many_leads(store):
     candidates = [build(store, f"c{n}") for n in range(5)]
     tasks = [asyncio.create_task(each.wait_acquired()) for each in candidates]
     await eventually(lambda: any(task.done() for task in tasks))
-    await asyncio.sleep(0.1)  # time enough for a second one to go wrong
+    await store.wait_looks(20)  # time enough for a second one to go wrong
     assert sum(each.is_leader for each in candidates) == 1
     assert store.lease["spec"]["leaseTransitions"] == 0
     for task in tasks:
@@ -83,9 +90,9 @@ async def test_standby_waits_for_the_whole_duration_by_its_own_clock(store):
     await build(store, "old", Clock()).wait_acquired()
     standby = build(store, "new", clock)
     task = asyncio.create_task(standby.wait_acquired())
-    await asyncio.sleep(0.05)
+    await store.wait_looks(2)
     clock.now += 14.9
-    await asyncio.sleep(0.05)
+    await store.wait_looks(2)
     assert not standby.is_leader
     clock.now += 0.2
     await eventually(lambda: standby.is_leader)

@@ -57,4 +57,6 @@ def test_depth_and_cycles_end() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
     for value in (_nest(100_000), cycle):
-        json.loads(encode_value(value))
+        text = encode_value(value)
+        assert "<list>" in text
+        json.loads(text)
