@@ -32,6 +32,8 @@ def test_words_become_arguments(words: list[str], expected: tuple[list[Any], dic
     [
         (["nonsense"], "No such command"),
         (["submit", "q"], "give a QUEUE and a TASK"),
+        (["submit", "q", "t", "--file", "-", "--wait", "--eta", "12:00"], "--eta, --wait: not with --file"),
+        (["submit", "q", "t", "a=1", "--file", "-"], "words: not with --file"),
         (["submit", "q", "t", "a=1", "2"], "put plain arguments first"),
         (["submit", "q", "t", "--args", "{}"], "--args must be a JSON array"),
         (["submit", "q", "t", "--kwargs", "{"], "--kwargs is no valid JSON"),

@@ -40,13 +40,13 @@ def is_redis(broker_url: str) -> bool:
     return broker_url.split("://", 1)[0] in {"redis", "rediss", "valkey", "valkeys", "sentinel"}
 
 
-def build_delay_binding(queue: str) -> Any:
-    """Binding of a queue at the end of the delayed-delivery exchanges.
+def build_delay_key(queue: str) -> str:
+    """The key that binds a queue to the end of the delayed-delivery exchanges.
 
     One `*` for each of the 28 digits of a delay. Celery itself binds `#.<queue>`, which also takes the messages of
     every queue whose name ends in `.<queue>`.
     """
-    return binding(Exchange(DELIVERY_EXCHANGE, type="topic"), routing_key="*." * DELAY_LEVELS + queue)
+    return "*." * DELAY_LEVELS + queue
 
 
 def build_queue(name: str, *, redis: bool, declares: bool, confined: str | None = None) -> Queue:
@@ -61,7 +61,7 @@ def build_queue(name: str, *, redis: bool, declares: bool, confined: str | None 
         exchange=Exchange("", type="topic"),
         routing_key=name,
         queue_arguments=dict(QUORUM),
-        bindings=[build_delay_binding(name)],
+        bindings=[binding(Exchange(DELIVERY_EXCHANGE, type="topic"), routing_key=build_delay_key(name))],
         no_declare=not declares,
     )
 
@@ -181,4 +181,4 @@ def _bind_queue(connection: Any, queue: Queue, prefix: str | None = None) -> Non
         bind_queue_to_native_delayed_delivery_exchange(connection, queue)
         return
     bound = queue.bind(connection.default_channel)
-    bound.bind_to(DELIVERY_EXCHANGE, routing_key="*." * DELAY_LEVELS + queue.name)
+    bound.bind_to(DELIVERY_EXCHANGE, routing_key=build_delay_key(queue.name))

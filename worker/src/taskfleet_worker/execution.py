@@ -53,8 +53,7 @@ class Execution:
         if settings.max_task_seconds is not None:
             cls.time_limit = min(task.time_limit or settings.max_task_seconds, settings.max_task_seconds)
         cls.Request = build_request_class(_resolve(task.Request))
-        own = getattr(mro_lookup(cls, "before_start", stop={Task, object}), "before_start", None)
-        own = _unwrap(cls, own)
+        own = _unwrap(getattr(mro_lookup(cls, "before_start", stop={Task, object}), "before_start", None))
         cls.before_start = self._build_before_start(own)
 
     def _build_before_start(self, own: Any) -> Any:
@@ -134,9 +133,8 @@ def _resolve(reference: Any) -> Any:
     return symbol_by_name(reference)
 
 
-def _unwrap(cls: type, found: Any) -> Any:
+def _unwrap(found: Any) -> Any:
     """The class's own `before_start` below ours: a base class may have been prepared earlier."""
-    own = found if found is not None else None
-    while own is not None and hasattr(own, "taskfleet_own"):
-        own = own.taskfleet_own
-    return own
+    while hasattr(found, "taskfleet_own"):
+        found = found.taskfleet_own
+    return found

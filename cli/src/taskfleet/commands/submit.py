@@ -60,6 +60,7 @@ FileOption = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="Submit many: a file of JSON lines ('-': standard input), fields as in the API."),
 ]
+BESIDE_FILE = frozenset({"queue", "task", "callback_url", "file", "output", "url", "api_key"})
 WaitOption = Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is finished.")]
 
 
@@ -69,6 +70,7 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
+    context: typer.Context,
     queue: QueueArgument = None,
     task: TaskArgument = None,
     words: WordsArgument = None,
@@ -99,15 +101,14 @@ def submit(
     Arguments that begin with a dash go after `--`.
     """
     if file is not None:
+        _check_beside_file(context)
         return _submit_file(file, {"queue": queue, "task": task, "callback_url": callback_url}, output, url, api_key)
     if queue is None or task is None:
         raise typer.BadParameter("give a QUEUE and a TASK, or --file")
-    positional, named = _merge_arguments(args, kwargs, words)
     submission = Submission(
         queue,
         task,
-        positional,
-        named,
+        *_merge_arguments(args, kwargs, words),
         metadata=_parse_metadata(metadata),
         priority=priority,
         eta=parse_moment(eta, "--eta"),
@@ -119,6 +120,19 @@ def submit(
         callback_url=callback_url,
     )
     return _submit_one(submission, idempotency_key, wait, timeout, output, url, api_key)
+
+
+def _check_beside_file(context: typer.Context) -> None:
+    """Refuse what would be ignored without a word."""
+    others = [parameter for parameter in context.command.params if parameter.name not in BESIDE_FILE]
+    sources = [context.get_parameter_source(str(parameter.name)) for parameter in others]
+    said = [
+        parameter.opts[0]
+        for parameter, source in zip(others, sources, strict=True)
+        if source is not None and source.name == "COMMANDLINE"
+    ]
+    if said:
+        raise typer.BadParameter(f"{', '.join(said)}: not with --file, whose lines say it for each task")
 
 
 def _merge_arguments(args: str | None, kwargs: str | None, words: list[str] | None) -> tuple[list[Any], dict[str, Any]]:

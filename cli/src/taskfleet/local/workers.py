@@ -112,9 +112,10 @@ class WorkerPool:
             return
         self.problem = worker.child.read_failure()
         lasted = worker.ready_at is not None and now - worker.ready_at > SHORT_LIFE_SECONDS
-        self._failures = 1 if lasted else self._failures + 1
-        pause = 0.0 if lasted else min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (self._failures - 1))
-        self._next_start_at = now + pause
+        if lasted:
+            self._failures, self._next_start_at, pause = 1, now, 0.0
+        else:
+            pause = self._back_off(now)
         self._journal.warning(
             "worker_died",
             queue=self.queue,
@@ -143,10 +144,16 @@ class WorkerPool:
         try:
             self.workers.append(Worker(host, self._start(host)))
         except OSError as error:
-            self._failures += 1
-            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (self._failures - 1))
-            self.problem, self._next_start_at = f"cannot be started: {error}", time.monotonic() + pause
+            pause = self._back_off(time.monotonic())
+            self.problem = f"cannot be started: {error}"
             self._journal.warning("worker_not_started", queue=self.queue, reason=str(error), pause_seconds=pause)
+
+    def _back_off(self, now: float) -> float:
+        """One more start failed: the seconds until the next may be tried, twice as many each time."""
+        self._failures += 1
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (self._failures - 1))
+        self._next_start_at = now + pause
+        return pause
 
     def choose_victims(self, count: int) -> list[Worker]:
         """Who leaves first: those that are starting, then idle ones, then those with least in hand, youngest first."""
