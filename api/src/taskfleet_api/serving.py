@@ -7,7 +7,7 @@ import sys
 
 import structlog
 import uvloop
-from granian.constants import Interfaces, SSLProtocols, TaskImpl
+from granian.constants import HTTPModes, Interfaces, SSLProtocols, TaskImpl
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
@@ -77,6 +77,9 @@ def build_server(app: Api, settings: Settings) -> Server:
         port=settings.port,
         interface=Interfaces.ASGINL,
         task_impl=TaskImpl.asyncio,
+        # While the server waits to see which version of HTTP it will be, it has no time limit: who connects and says
+        # nothing would keep the connection for ever, and a few thousand of them keep everybody else out.
+        http=HTTPModes.http1,
         websockets=False,
         backlog=settings.listen_backlog,
         # Streams hold a request each: they must not keep the others out.

@@ -140,6 +140,16 @@ def test_a_chunked_body_is_bounded_too(client: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
+def test_metadata_that_would_be_a_flood_of_rows_is_refused(client: httpx.Client) -> None:
+    most = {f"key-{number}": number for number in range(64)}
+    for members, status in ((most, 202), (most | {"one": "more"}, 422)):
+        answer = client.post(URL, json=GOOD | {"metadata": members})
+        assert answer.status_code == status
+        batch = client.post("/api/v1/tasks:batch", json=[GOOD | {"metadata": members}])
+        assert batch.status_code == status
+    assert answer.json()["errors"][0]["pointer"] == "#/metadata"
+
+
 def test_a_full_batch_of_32_mib_is_accepted_and_more_is_not(client: httpx.Client) -> None:
     item = json.dumps(GOOD | {"args": ["x" * 3_200]})
     full = ("[" + ",".join([item] * 10_000) + "]").encode()
@@ -165,6 +175,12 @@ def test_headers_are_bounded(client: httpx.Client, headers: dict[str, str]) -> N
 def test_a_client_that_sends_no_headers_is_cut_off(served: Stack, client: httpx.Client) -> None:
     begun = time.monotonic()
     assert b"(still open)" not in talk(served, b"POST /api/v1/tasks HTTP/1.1\r\nHost: x\r\n")
+    assert time.monotonic() - begun < 4
+
+
+def test_a_client_that_says_nothing_at_all_is_cut_off(served: Stack, client: httpx.Client) -> None:
+    begun = time.monotonic()
+    assert talk(served, b"") == b""
     assert time.monotonic() - begun < 4
 
 

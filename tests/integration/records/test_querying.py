@@ -30,6 +30,17 @@ async def test_pages_are_newest_first_without_gaps(records: Records) -> None:
     assert await collect(records, TaskFilter(), 23) == ids_of(tasks)[::-1]
 
 
+async def test_a_page_of_large_tasks_is_shorter_than_asked_for(records: Records) -> None:
+    """Else the list of what one caller submitted does not fit into the API's memory."""
+    tasks = [build_task(args_json=f'["{"x" * 900_000}"]', created_at=NOW + timedelta(seconds=n)) for n in range(24)]
+    await records.insert_tasks(tasks)
+    page = await records.list_tasks(TaskFilter(), None, 24)
+    assert 1 <= len(page.items) < 24
+    rest = await records.list_tasks(TaskFilter(), page.next_cursor, 24)
+    assert [item.id for item in (*page.items, *rest.items)] == ids_of(tasks)[::-1]
+    assert rest.next_cursor is None
+
+
 async def test_tasks_of_one_batch_with_the_same_time_page_by_id(records: Records) -> None:
     tasks = [build_task() for _ in range(10)]
     await records.insert_tasks(tasks)

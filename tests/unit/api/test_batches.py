@@ -1,11 +1,15 @@
 """Batches: each item has its own answer; atomic ones are all or nothing."""
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.unit.api.conftest import RunningApp, on_shared
+from tests.unit.api.conftest import RunningApp, build_settings, on_shared
+
+from taskfleet_api.tasks.batches import BatchHeaders, parse_batch
 
 URL = "/api/v1/tasks:batch"
 TASK: dict[str, Any] = {"queue": "jobs", "task": "jobs.add"}
@@ -94,3 +98,20 @@ async def test_the_limits_are_settings(running: RunningApp) -> None:
     assert (await running.client.post(URL, json=[TASK | {"args": ["x" * 5000]}])).status_code == 413
     large = await running.client.post(URL, json=[TASK, TASK | {"args": ["x" * 1500]}])
     assert [item["status"] for item in large.json()["items"]] == [202, 413]
+
+
+async def test_others_run_while_a_batch_of_slow_items_is_read(tmp_path: Path) -> None:
+    item = json.dumps(TASK).encode()[:-1] + b', "args": [' + b",".join([b"[" * 60 + b"]" * 60] * 1000) + b"]}"
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    others = asyncio.create_task(count_turns())
+    parsed = await parse_batch([item] * 10, BatchHeaders("somebody"), b"", build_settings(tmp_path))
+    others.cancel()
+    assert len(parsed) == 10
+    assert turns >= 5

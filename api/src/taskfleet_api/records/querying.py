@@ -43,6 +43,9 @@ _ATTEMPT_COLUMNS: list[Column[Any]] = [task_attempts.c[name] for name in _ATTEMP
 OPEN_STATES = tuple(state for state in TaskState if state not in FINAL_STATES)
 SMALL_STATES = (*OPEN_STATES, TaskState.DEAD)
 
+FIRST_ROWS = 20  # rows of a page that are read without knowing how large they are
+PAGE_BYTES = 8 * 1024 * 1024  # a page ends with the row that goes beyond; one task may have some MiB
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = struct.Struct(">8sq16s")
 
@@ -134,11 +137,32 @@ async def list_tasks(database: Database, wanted: TaskFilter, cursor: str | None,
     query = build(tuple(sorted(wanted.states)), frozenset(values), len(wanted.labels))
     async with database.connect() as connection:
         keys = [(row.created_at, row.id) for row in await connection.execute(query, {**values, "limit": limit + 1})]
-        shown = keys[:limit]
-        records = await _fetch_many(connection, [task_id for _, task_id in shown])
+        records, shown = await _fetch_page(connection, keys[:limit])
     # A task that was deleted in between is left out.
     items = [records[task_id] for _, task_id in shown if task_id in records]
-    return Page(items, _build_cursor(digest, *shown[-1]) if len(keys) > limit else None)
+    return Page(items, _build_cursor(digest, *shown[-1]) if len(keys) > len(shown) else None)
+
+
+async def _fetch_page(
+    connection: AsyncConnection, keys: Sequence[tuple[datetime, UUID]]
+) -> tuple[dict[UUID, TaskRecord], Sequence[tuple[datetime, UUID]]]:
+    """The tasks of a page and their keys; fewer than asked for when they are large. A page is held in memory."""
+    records: dict[UUID, TaskRecord] = {}
+    taken = size = 0
+    count = FIRST_ROWS
+    while taken < len(keys) and size < PAGE_BYTES:
+        part = keys[taken : taken + count]
+        found = await _fetch_many(connection, [task_id for _, task_id in part])
+        records |= found
+        taken += len(part)
+        size += sum(map(_estimate_bytes, found.values()))
+        count = max(1, (PAGE_BYTES - size) // (size // taken + 1))
+    return records, keys[:taken]
+
+
+def _estimate_bytes(record: TaskRecord) -> int:
+    texts = (record.args, record.kwargs, record.metadata, record.result, record.error, record.progress)
+    return sum(len(text) for text in texts if text is not None)
 
 
 def _build_values(wanted: TaskFilter) -> dict[str, Any]:

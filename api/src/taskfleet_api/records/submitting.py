@@ -25,6 +25,7 @@ from taskfleet_core.states import TaskState, position
 
 __all__ = ["check_task", "insert_rows", "insert_tasks"]
 
+LABELS_AT_ONCE = 5000  # writing them down for the database takes a while, in which nobody else runs
 PENDING = position(1, 0, TaskState.PENDING)
 SCHEDULED = position(1, 0, TaskState.SCHEDULED)
 
@@ -201,8 +202,8 @@ async def _insert_raw(raw: Any, batch: Sequence[NewTask], grace: timedelta) -> N
         return
     labels = _build_labels(batch)
     await raw.execute(_INSERT_TASKS, *build_arrays([_build_values(task, grace) for task in batch]))
-    if labels:
-        await raw.execute(_INSERT_LABELS, *build_arrays(labels))
+    for part in chunked(labels, LABELS_AT_ONCE):
+        await raw.execute(_INSERT_LABELS, *build_arrays(part))
     if callbacks := build_callbacks(batch):
         await raw.execute(_INSERT_CALLBACKS, *build_arrays(callbacks))
 

@@ -13,6 +13,7 @@ from taskfleet_api.tasks.schemas import (
     CallbackUrl,
     Json,
     JsonObject,
+    Metadata,
     Model,
     Name,
     Priority,
@@ -51,7 +52,7 @@ class ScheduleInput(Model):
     task: Name
     args: list[Json] = Field(default=[])
     kwargs: JsonObject = Field(default={})
-    metadata: JsonObject | None = None
+    metadata: Metadata | None = None
     priority: Priority | None = None
     retry: RetryRules | None = None
     timeout_seconds: float | None = Field(default=None, gt=0, le=LONGEST_TASK_SECONDS)

@@ -83,7 +83,7 @@ def build_fast_submission(item: FastTask, values: dict[str, Any]) -> NewSubmissi
     args, kwargs, metadata = bytes(item.args), bytes(item.kwargs), values.get("metadata")
     if args[:1] != b"[" or kwargs[:1] != b"{" or not item.task.isprintable() or not item.queue.isprintable():
         return None
-    if metadata is not None and not isinstance(metadata, dict):
+    if metadata is not None and (not isinstance(metadata, dict) or len(metadata) > schemas.MOST_METADATA):
         return None
     if may_hold_nul(args) or may_hold_nul(kwargs) or (metadata is not None and may_hold_nul(bytes(item.metadata))):
         return None

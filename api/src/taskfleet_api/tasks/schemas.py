@@ -22,12 +22,14 @@ from taskfleet_core.states import TaskState
 
 __all__ = [
     "JSON_VALUE_SCHEMA",
+    "MOST_METADATA",
     "OBJECT_SCHEMA",
     "WITHOUT_NUL",
     "BatchAnswer",
     "BatchItem",
     "CallbackBody",
     "CallbackUrl",
+    "Metadata",
     "RetryRules",
     "SubmittedTaskModel",
     "TaskModel",
@@ -41,7 +43,7 @@ YEAR_SECONDS = 366 * DAY_SECONDS
 LONGEST_DELAY_SECONDS = 10 * YEAR_SECONDS
 LONGEST_TASK_SECONDS = 30 * DAY_SECONDS
 MOST_ATTEMPTS = 1000
-NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]+$"
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]+$"
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
@@ -88,6 +90,13 @@ JSON_VALUE_SCHEMA: dict[str, Any] = {
 }
 Json = Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/JsonValue"}, mode="validation")]
 JsonObject = Annotated[dict[str, Json], WithJsonSchema(OBJECT_SCHEMA, mode="validation")]
+# Each member that can be searched for is a row of its own.
+MOST_METADATA = 64
+Metadata = Annotated[
+    dict[str, Json],
+    Field(max_length=MOST_METADATA),
+    WithJsonSchema({**OBJECT_SCHEMA, "maxProperties": MOST_METADATA}, mode="validation"),
+]
 
 
 class Model(BaseModel):
@@ -141,7 +150,7 @@ class TaskSubmission(Model):
     task: Name = Field(description="Name under which the workers registered the task.")
     args: list[Json] = Field(default=[], description="Positional arguments.")
     kwargs: JsonObject = Field(default={}, description="Named arguments.")
-    metadata: JsonObject | None = Field(
+    metadata: Metadata | None = Field(
         default=None, description="Anything of the caller's; top-level texts, numbers and booleans can be searched for."
     )
     priority: Priority | None = Field(default=None, description="0 to 9, 9 first, where the broker has them.")
