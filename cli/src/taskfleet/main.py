@@ -10,6 +10,7 @@ from taskfleet.commands import (
     completion,
     doctor,
     explain,
+    history,
     keys,
     queues,
     schedules,
@@ -37,7 +38,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (submit, tasks, waiting, queues, top, explain, schedules, keys, up, doctor, simulate, completion):
+for module in (
+    submit,
+    tasks,
+    waiting,
+    queues,
+    top,
+    explain,
+    history,
+    schedules,
+    keys,
+    up,
+    doctor,
+    simulate,
+    completion,
+):
     module.register(app)
 
 

@@ -40,6 +40,8 @@ def test_words_become_arguments(words: list[str], expected: tuple[list[Any], dic
         (["submit", "q", "t", "--metadata", "x"], "write key=value"),
         (["submit", "q", "t", "--eta", "soon"], "write a time such as"),
         (["submit", "q", "t", "--priority", "10"], "priority"),
+        (["history", "q", "--since", "yesterday"], "--since 'yesterday': write a time such as"),
+        (["history", "q", "--since", f"{10**400}d"], "is before all times"),
         (["list", "--state", "odd"], "odd"),
         (["queues", "--tasks"], "need the NAME"),
         (["queues", "q", "--redrive", "--purge"], "exclude one another"),
@@ -60,7 +62,9 @@ def test_wrong_usage_names_the_fix_and_exits_with_2(
     assert not captured.out
 
 
-@pytest.mark.parametrize("arguments", [["get", "x"], ["list"], ["queues"], ["schedules"], ["submit", "q", "t"]])
+@pytest.mark.parametrize(
+    "arguments", [["get", "x"], ["list"], ["queues"], ["history", "q"], ["schedules"], ["submit", "q", "t"]]
+)
 def test_api_that_does_not_answer_is_exit_code_4(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -22,9 +22,12 @@ __all__ = [
     "parse_json",
     "parse_moment",
     "parse_pairs",
+    "parse_past",
 ]
 
 KEYWORD = re.compile(r"^([A-Za-z_]\w*)=(.*)$", re.DOTALL)
+AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 CLIENT_RETRIES = 2  # a person waits: two more tries within a second
 
 
@@ -114,3 +117,14 @@ def parse_moment(text: str | None, option: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{option} {text!r}: write a time such as 2026-01-31T12:00:00+01:00") from error
+
+
+def parse_past(text: str | None, option: str) -> datetime | None:
+    """A time as above, or so long ago: `90m`, `6h`, `2d`."""
+    age = AGE.fullmatch(text or "")
+    if age is None:
+        return parse_moment(text, option)
+    try:
+        return datetime.now(UTC) - timedelta(seconds=float(age[1]) * UNIT_SECONDS[age[2]])
+    except OverflowError as error:
+        raise typer.BadParameter(f"{option} {text!r}: is before all times") from error
