@@ -14,6 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.processes import free_port, start_process
+from tests.support.runbooks import find_commands
+
+from taskfleet.exit_codes import ExitCode
+from taskfleet.main import execute
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -107,6 +111,17 @@ def test_the_block_runs(block: Block, address: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     assert done.stdout.strip(), f"{block} printed nothing"
+
+
+def test_the_commands_of_the_runbooks_run(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TASKFLEET_URL", address)
+    assert execute(["submit", "hello", "hello.add", "2", "3"]) == ExitCode.OK
+    commands = find_commands("taskfleet", QUEUE="hello", ID=capsys.readouterr().out.strip())
+    assert len(commands) >= 5
+    for words in commands:
+        assert execute(words) == ExitCode.OK, f"{words}: {capsys.readouterr().err}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
