@@ -1,5 +1,6 @@
 """Tallies: what this replica saw end and begin since they were last taken, by queue. No input or output."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +19,13 @@ class Tally:
 
     finished: int = 0
     failed: int = 0
-    waits: dict[int, int] = field(default_factory=dict)  # by bucket
+    waits: Counter[int] = field(default_factory=Counter)  # by bucket
 
     def add(self, document: Mapping[str, Any]) -> None:
         """Add what another replica counted."""
         self.finished += int(document.get("finished", 0))
         self.failed += int(document.get("failed", 0))
-        for bucket, count in document.get("waits", {}).items():
-            self.waits[int(bucket)] = self.waits.get(int(bucket), 0) + int(count)
+        self.waits.update({int(bucket): int(count) for bucket, count in document.get("waits", {}).items()})
 
 
 class Tallies:
@@ -42,8 +42,7 @@ class Tallies:
 
     def note_wait(self, queue: str, seconds: float) -> None:
         """A task began after it had waited so long."""
-        waits, bucket = self._get(queue).waits, find_bucket(seconds)
-        waits[bucket] = waits.get(bucket, 0) + 1
+        self._get(queue).waits[find_bucket(seconds)] += 1
 
     def take(self) -> dict[str, Any]:
         """All of it as a document; counting begins again."""

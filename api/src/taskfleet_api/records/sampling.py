@@ -1,6 +1,7 @@
 """Samples of a queue's figures over an interval, and how they become one of a longer interval. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -89,10 +90,9 @@ def _build_quiet(queue: str, at: datetime) -> QueueSample:
 
 def merge_samples(samples: Sequence[QueueSample], at: datetime) -> QueueSample:
     """One sample of all these of one queue, the oldest first. What none of them knows stays unknown."""
-    waits: dict[int, int] = {}
+    waits: Counter[int] = Counter()
     for sample in samples:
-        for bucket, count in (sample.waits or {}).items():
-            waits[bucket] = waits.get(bucket, 0) + count
+        waits.update(sample.waits or {})
     running = _mean(sample.running for sample in samples)
     return QueueSample(
         queue=samples[0].queue,
