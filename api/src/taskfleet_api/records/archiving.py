@@ -22,7 +22,7 @@ _PROGRESS = ("progress", "progress_count")
 
 async def archive_attempts(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
     """Copy the current attempts of these tasks, as they are on record, to the earlier ones."""
-    for part in chunked(sorted(ids), 500):
+    for part in chunked(sorted(ids)):
         copy = select(tasks.c.id, *(tasks.c[name] for name in _COPIED)).where(tasks.c.id.in_(part))
         await connection.execute(insert(task_attempts).from_select(["task_id", *_COPIED], copy))
 

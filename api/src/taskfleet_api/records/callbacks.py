@@ -87,7 +87,7 @@ _ENDED_ATTEMPT = (
 async def mark_ended(connection: AsyncConnection, ids: Sequence[UUID], now: datetime) -> int:
     """Make due the callbacks of these tasks as far as they have ended with an attempt not told yet; how many."""
     marked = 0
-    for part in chunked(sorted(ids), 500):
+    for part in chunked(sorted(ids)):
         statement = (
             update(callbacks)
             .where(callbacks.c.task_id.in_(part), callbacks.c.attempt < _ENDED_ATTEMPT)
@@ -135,7 +135,7 @@ def _build_due(now: datetime, busy: Sequence[str], limit: int) -> Any:
 async def _lease(
     connection: AsyncConnection, found: Sequence[CallbackRecord], now: datetime, until: datetime
 ) -> list[CallbackRecord]:
-    for part in chunked([record.task_id for record in found], 500):
+    for part in chunked([record.task_id for record in found]):
         statement = update(callbacks).where(callbacks.c.task_id.in_(part))
         await connection.execute(statement.values(tries=callbacks.c.tries + 1, due_at=until, updated_at=now))
     return [replace(record, tries=record.tries + 1, due_at=until, updated_at=now) for record in found]
@@ -168,7 +168,7 @@ async def review(
     async with database.connect() as connection:
         page = (await connection.execute(query.order_by(due_at, task_id).limit(limit))).all()
         ended: list[UUID] = []
-        for part in chunked([row.task_id for row in page], 500):
+        for part in chunked([row.task_id for row in page]):
             final = select(tasks.c.id).where(tasks.c.id.in_(part), tasks.c.state.in_(sorted(FINAL_STATES)))
             ended += (await connection.execute(final)).scalars()
     marked = 0

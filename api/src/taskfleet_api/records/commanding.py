@@ -121,7 +121,7 @@ async def _start_next(
         return []
     records: list[TaskRecord] = []
     async with database.begin() as connection:
-        for part in chunked(sorted(ids), 500):
+        for part in chunked(sorted(ids)):
             query = select(tasks.c.id).where(tasks.c.id.in_(part), *is_wanted).order_by(tasks.c.id).with_for_update()
             locked = list((await connection.execute(query)).scalars())
             if not locked:

@@ -17,7 +17,6 @@ from taskfleet_core.states import TaskState
 __all__ = ["delete_intervals", "fetch_intervals", "fetch_oldest", "fetch_samples", "has_interval", "save_interval"]
 
 MAX_REASON_LENGTH = 300
-QUEUES_CHUNK = 500
 
 _FIELDS = list(QueueSample.__struct_fields__)
 _WAITS = _FIELDS.index("waits")
@@ -70,7 +69,7 @@ async def save_interval(database: Database, step_seconds: int, at: datetime, sam
     try:
         async with database.begin() as connection:
             await connection.execute(insert(sampled_intervals).values(step_seconds=step_seconds, at=at))
-            for part in chunked(rows, QUEUES_CHUNK):
+            for part in chunked(rows):
                 await connection.execute(insert(queue_samples), part)
     except IntegrityError:
         return False
@@ -97,7 +96,7 @@ async def fetch_samples(
     values: dict[str, Any] = {"step_seconds": step_seconds, "since": since, "until": until}
     rows: list[Any] = []
     async with database.connect() as connection:
-        for part in chunked(list(queue_names), QUEUES_CHUNK):
+        for part in chunked(list(queue_names)):
             rows += (await connection.execute(_DEPTHS if lean else _SAMPLES, values | {"queues": part})).all()
     if lean:
         samples = [QueueSample(row[0], row[1], ready=row[2], finished=row[3]) for row in rows]
@@ -111,7 +110,7 @@ async def fetch_oldest(database: Database, queue_names: Sequence[str]) -> dict[s
     """Of these queues that have a task at the broker: since when the one that was accepted first has been there."""
     found: dict[str, datetime] = {}
     async with database.connect() as connection:
-        for part in chunked(list(queue_names), QUEUES_CHUNK):
+        for part in chunked(list(queue_names)):
             rows = (await connection.execute(_OLDEST, {"queues": part})).all()
             found |= {queue: since for queue, since in rows if since is not None}
     return found

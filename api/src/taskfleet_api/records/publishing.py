@@ -58,7 +58,7 @@ async def mark_queued(
     changed = 0
     async with database.begin() as connection:
         for number, group in by_attempt.items():
-            for part in chunked(sorted(group), 500):
+            for part in chunked(sorted(group)):
                 changed += (await connection.execute(_build_mark_queued(part, number, now))).rowcount
     return changed
 
@@ -93,7 +93,7 @@ async def claim_due(database: Database, now: datetime, limit: int, lease_seconds
     leased_until = now + timedelta(seconds=lease_seconds)
     async with database.begin() as connection:
         records = [build_record(row) for row in await connection.execute(query)]
-        for part in chunked([record.id for record in records], 500):
+        for part in chunked([record.id for record in records]):
             await connection.execute(update(tasks).where(tasks.c.id.in_(part)).values(due_at=leased_until))
     return [replace(record, due_at=leased_until) for record in records]
 
@@ -108,7 +108,7 @@ async def expire_due(database: Database, now: datetime, limit: int) -> list[tupl
     )
     async with database.begin() as connection:
         expired = (await connection.execute(query)).all()
-        for part in chunked([row.id for row in expired], 500):
+        for part in chunked([row.id for row in expired]):
             await connection.execute(
                 update(tasks)
                 .where(tasks.c.id.in_(part))

@@ -96,7 +96,7 @@ async def fetch_many(database: Database, ids: Sequence[UUID]) -> dict[UUID, Task
 
 async def _fetch_many(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, TaskRecord]:
     records: dict[UUID, TaskRecord] = {}
-    for part in chunked(ids, 500):
+    for part in chunked(ids):
         for row in await connection.execute(_MANY, {"ids": list(part)}):
             record = build_record(row)
             records[record.id] = record

@@ -52,7 +52,7 @@ async def delete_queues(database: Database, names: Sequence[str]) -> int:
     """Forget queues; how many were known."""
     known = 0
     async with database.begin() as connection:
-        for part in chunked(names, 500):
+        for part in chunked(names):
             known += (await connection.execute(delete(queues).where(queues.c.queue.in_(part)))).rowcount
     return known
 

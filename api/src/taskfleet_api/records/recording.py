@@ -191,7 +191,7 @@ async def _lock(connection: AsyncConnection, database: Database, ids: Sequence[U
         # Through SQLAlchemy, which begins the transaction that the driver's connection is in from then on.
         return [_build_known(tuple(row)) for row in await connection.exec_driver_sql(_LOCK, (ids,))]
     known: list[Known] = []
-    for part in chunked(ids, 500):
+    for part in chunked(ids):
         query = select(*_KNOWN_COLUMNS).where(tasks.c.id.in_(part)).order_by(tasks.c.id).with_for_update()
         known += [_build_known(tuple(row)) for row in await connection.execute(query)]
     return known
@@ -232,7 +232,7 @@ async def _add_archived(
     """Events of an earlier attempt belong to its archived row; they are rare."""
     late = {item.id: item for item in known if any(one.attempt < item.current.attempt for one in seen[item.id])}
     columns = [task_attempts.c[name] for name in _VIEW_FIELDS]
-    for part in chunked(sorted(late), 500):
+    for part in chunked(sorted(late)):
         query = select(task_attempts.c.task_id, *columns).where(task_attempts.c.task_id.in_(part)).with_for_update()
         for task_id, *view in await connection.execute(query):
             attempt = Attempt(**dict(zip(_VIEW_FIELDS, view, strict=True)), source="archive")

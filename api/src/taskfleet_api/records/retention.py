@@ -18,7 +18,7 @@ __all__ = ["delete_by_ids", "delete_finished", "delete_keys", "delete_ticks"]
 
 async def delete_by_ids(connection: AsyncConnection, ids: Sequence[UUID]) -> None:
     """Delete tasks with all that belongs to them, except their idempotency keys, which have their own time."""
-    for part in chunked(sorted(ids), 500):
+    for part in chunked(sorted(ids)):
         await connection.execute(delete(task_attempts).where(task_attempts.c.task_id.in_(part)))
         await connection.execute(delete(task_labels).where(task_labels.c.task_id.in_(part)))
         await connection.execute(delete(callbacks).where(callbacks.c.task_id.in_(part)))
@@ -66,6 +66,6 @@ async def delete_ticks(database: Database, older_than: datetime, limit: int) -> 
 async def _delete_batch(database: Database, table: Any, key: Any, query: Any) -> int:
     async with database.begin() as connection:
         rows = (await connection.execute(query.with_for_update(skip_locked=True))).all()
-        for part in chunked([row[0] if len(row) == 1 else tuple(row) for row in rows], 500):
+        for part in chunked([row[0] if len(row) == 1 else tuple(row) for row in rows]):
             await connection.execute(delete(table).where(key.in_(part)))
     return len(rows)

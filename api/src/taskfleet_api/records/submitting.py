@@ -267,7 +267,7 @@ async def _claim_keys(
         await connection.execute(sqlite_insert(idempotency_keys).on_conflict_do_nothing(), rows)
     known = {}
     columns = idempotency_keys.c
-    for digests in chunked(list(first), 500):
+    for digests in chunked(list(first)):
         query = select(columns.digest, columns.body_hash, columns.task_id).where(columns.digest.in_(digests))
         known.update({bytes(row[0]): (bytes(row[1]), row[2]) for row in await connection.execute(query)})
     return known

@@ -15,6 +15,10 @@ __all__ = ["build_arrays", "chunked", "clean_text", "decode_retry", "encode_json
 
 T = TypeVar("T")
 
+# Values in one list of a statement: a driver takes 32,766 parameters at most (SQLite; the others 65,535), a statement
+# that is short holds its locks shortly, and beyond some hundred a longer one saves no time.
+CHUNK_SIZE = 500
+
 # PostgreSQL refuses NUL in text, UTF-8 has no lone surrogates.
 _REFUSED = re.compile("[\0\ud800-\udfff]")
 
@@ -64,7 +68,7 @@ def decode_retry(text: str | None) -> RetryPolicy | None:
     return None if text is None else RetryPolicy(**orjson.loads(text))
 
 
-def chunked(items: Sequence[T], size: int) -> list[Sequence[T]]:
+def chunked(items: Sequence[T], size: int = CHUNK_SIZE) -> list[Sequence[T]]:
     """The items in pieces of at most `size`."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
