@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import httpx
-
-from taskfleet_core.addresses import BrokerAddress, split_http_login
-from taskfleet_core.errors import BrokerUnavailableError
-from taskfleet_core.tls import build_http_verification
+from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.topology.management_client import ManagementClient, get_reason
 from taskfleet_core.topology.policies import Policy
 
 __all__ = ["Management", "PolicyRefusedError", "Survey", "guess_management_url"]
@@ -19,9 +16,6 @@ QUEUE_QUERY = "disable_stats=true&enable_queue_totals=false&columns=name,type,po
 
 # A change of a policy is answered when RabbitMQ has looked at all its queues: seconds, where there are thousands.
 CHANGE_TIMEOUT_SECONDS = 60.0
-
-# RabbitMQ ends connections on which nothing was asked for five seconds.
-KEEPALIVE_SECONDS = 4.0
 
 
 class PolicyRefusedError(Exception):
@@ -50,16 +44,8 @@ class Management:
     """Credentials come from the URL, else from the AMQP address."""
 
     def __init__(self, url: str, address: BrokerAddress, *, timeout_seconds: float = 5.0) -> None:
-        base, login = split_http_login(url, address)
-        self.label = urlsplit(base).netloc
+        self._client = ManagementClient(url, address, timeout_seconds=timeout_seconds)
         self._virtual_host = quote(address.virtual_host, safe="")
-        self._client = httpx.AsyncClient(
-            base_url=base,
-            auth=login,
-            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
-            verify=build_http_verification(base, address),
-        )
-        self._timeout_seconds = timeout_seconds
 
     async def fetch_survey(self, *, exchange: str | None = None, header: str = "") -> Survey:
         """All queues and policies of the virtual host, and what is bound to an exchange by a header.
@@ -91,9 +77,8 @@ class Management:
         """
         path = f"/api/policies/{self._virtual_host}/{quote(policy.name, safe='')}"
         if not policy.pattern:
-            response = await self._request("DELETE", path, None, CHANGE_TIMEOUT_SECONDS)
-            if response.status_code != 404:
-                self._check(response)
+            response = await self._client.request("DELETE", path, timeout_seconds=CHANGE_TIMEOUT_SECONDS)
+            self._client.check(response, 404)
             return
         body = {
             "pattern": policy.pattern,
@@ -101,49 +86,16 @@ class Management:
             "priority": policy.priority,
             "apply-to": policy.apply_to,
         }
-        response = await self._request("PUT", path, body, CHANGE_TIMEOUT_SECONDS)
+        response = await self._client.request("PUT", path, body, CHANGE_TIMEOUT_SECONDS)
         if response.status_code == 400:
-            raise PolicyRefusedError(str(_reason(response)), policy.definition)
-        self._check(response)
+            raise PolicyRefusedError(get_reason(response), policy.definition)
+        self._client.check(response)
 
     async def close(self) -> None:
         """Close connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     async def _fetch_list(self, path: str) -> list[Any]:
-        response = await self._request("GET", path, None, self._timeout_seconds)
-        if response.status_code == 404:
-            return []  # an exchange that is not there has nothing bound
-        self._check(response)
-        try:
-            rows = response.json()
-        except ValueError:
-            rows = None
-        if not isinstance(rows, list):
-            raise BrokerUnavailableError(f"the management API at {self.label} answered something else than a list")
-        return rows
-
-    async def _request(self, method: str, path: str, body: Any, timeout_seconds: float) -> httpx.Response:
-        timeout = httpx.Timeout(timeout_seconds, connect=self._timeout_seconds)
-        try:
-            try:
-                return await self._client.request(method, path, json=body, timeout=timeout)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                # The connection ended under the request. Every request here may be made twice.
-                return await self._client.request(method, path, json=body, timeout=timeout)
-        except (httpx.HTTPError, OSError) as error:
-            why = str(error) or type(error).__name__
-            raise BrokerUnavailableError(f"the management API at {self.label} does not answer: {why}") from error
-
-    def _check(self, response: httpx.Response) -> None:
-        if response.is_error:
-            raise BrokerUnavailableError(
-                f"the management API at {self.label} answered {response.status_code}: {_reason(response)}"
-            )
-
-
-def _reason(response: httpx.Response) -> Any:
-    try:
-        return response.json().get("reason", response.reason_phrase)
-    except (ValueError, AttributeError):
-        return response.reason_phrase
+        response = await self._client.request("GET", path)
+        # An exchange that is not there has nothing bound.
+        return [] if response.status_code == 404 else self._client.read_list(response)

@@ -3,14 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
-from taskfleet_core.addresses import BrokerAddress, split_http_login
+from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.amqp import LoginRefusedError
 from taskfleet_core.errors import BrokerUnavailableError
-from taskfleet_core.tls import build_http_verification
 from taskfleet_core.topology.confinement import (
     DELAY_SINCE,
     Broker,
@@ -20,13 +19,13 @@ from taskfleet_core.topology.confinement import (
     has_tag,
     is_sound,
 )
+from taskfleet_core.topology.management_client import ManagementClient
 
 __all__ = ["QueueUsers"]
 
 TIMEOUT_SECONDS = 30.0
 IMPORT_TIMEOUT_SECONDS = 60.0
 BATCH = 100  # users in one import
-KEEPALIVE_SECONDS = 4.0  # RabbitMQ ends idle connections after five
 Row = dict[str, Any]
 
 
@@ -37,17 +36,9 @@ class QueueUsers:
     """
 
     def __init__(self, url: str, address: BrokerAddress) -> None:
-        base, login = split_http_login(url, address)
-        self.label = urlsplit(base).netloc
         self.delays: bool | None = None  # whether these users may send what shall wait; None: not known yet
         self._virtual_host = address.virtual_host
-        self._client = httpx.AsyncClient(
-            base_url=base,
-            auth=login,
-            timeout=TIMEOUT_SECONDS,
-            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
-            verify=build_http_verification(base, address),
-        )
+        self._client = ManagementClient(url, address, timeout_seconds=TIMEOUT_SECONDS)
 
     async def ensure(self, users: Sequence[QueueUser], tag: str) -> list[str]:
         """Have these users with exactly their rights; returns the names of those that had to be made or mended.
@@ -61,38 +52,39 @@ class QueueUsers:
         for user in due:
             for kind, host, exchange in find_excess(user, before, here, delays=delays):
                 parts = [kind, host, user.name, *([exchange] if exchange else [])]
-                await self._call("DELETE", "/api/" + "/".join(quote(part, safe="") for part in parts))
+                await self._delete("/".join(quote(part, safe="") for part in parts))
         for start in range(0, len(due), BATCH):
             definitions = build_definitions(due[start : start + BATCH], here, tag, delays=delays)
-            await self._call("POST", "/api/definitions", definitions, IMPORT_TIMEOUT_SECONDS)
+            self._client.check(await self._ask("POST", "definitions", definitions, IMPORT_TIMEOUT_SECONDS))
         return [user.name for user in due]
 
     async def collect(self, in_use: Collection[str], tag: str) -> list[str]:
         """Delete the users with this tag that are not in use; returns their names. Their connections end."""
-        rows = await self._list("/api/users?columns=name,tags")
+        rows = await self._list_users()
         gone = [row["name"] for row in rows if has_tag(row, tag) and row["name"] not in in_use]
         for name in gone:
-            await self._call("DELETE", f"/api/users/{quote(name, safe='')}")
+            await self._delete(f"users/{quote(name, safe='')}")
         return gone
 
     async def list_names(self, tag: str) -> set[str]:
         """The users with this tag."""
-        return {row["name"] for row in await self._list("/api/users?columns=name,tags") if has_tag(row, tag)}
+        return {row["name"] for row in await self._list_users() if has_tag(row, tag)}
 
     async def close(self) -> None:
         """Close connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     async def _look(self) -> tuple[Broker, bool]:
         """What is there, and whether rights on routing keys are of use."""
         # All definitions: lists of one virtual host are for those who have rights in it, which this login needs not.
-        told = await self._call("GET", "/api/definitions", timeout_seconds=IMPORT_TIMEOUT_SECONDS)
-        if not isinstance(told, dict) or "users" not in told:
-            raise BrokerUnavailableError(f"the management API at {self.label} told no definitions")
+        response = await self._ask("GET", "definitions", timeout_seconds=IMPORT_TIMEOUT_SECONDS)
+        told = self._client.read_object(response)
+        if "users" not in told:
+            raise BrokerUnavailableError(f"{self._client.label} told no definitions")
         try:
             delays = int(str(told.get("rabbitmq_version") or told.get("rabbit_version")).split(".")[0]) >= DELAY_SINCE
         except ValueError:
-            raise BrokerUnavailableError(f"the management API at {self.label} does not tell its version") from None
+            raise BrokerUnavailableError(f"{self._client.label} does not tell its version") from None
         here = (row for row in told.get("bindings", ()) if row["vhost"] == self._virtual_host)
         broker = Broker(
             {row["name"]: row for row in told["users"]},
@@ -102,35 +94,20 @@ class QueueUsers:
         )
         return broker, delays
 
-    async def _list(self, path: str) -> list[Row]:
-        rows = await self._call("GET", path)
-        if not isinstance(rows, list):
-            raise BrokerUnavailableError(f"the management API at {self.label} answered something else than a list")
-        return rows
+    async def _list_users(self) -> list[Row]:
+        return self._client.read_list(await self._ask("GET", "users?columns=name,tags"))
 
-    async def _call(
-        self, method: str, path: str, body: Row | None = None, timeout_seconds: float = TIMEOUT_SECONDS
-    ) -> Any:
-        try:
-            try:
-                response = await self._client.request(method, path, json=body, timeout=timeout_seconds)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                # The connection ended under the request. Every request here may be made twice.
-                response = await self._client.request(method, path, json=body, timeout=timeout_seconds)
-        except (httpx.HTTPError, OSError) as error:
-            why = str(error) or type(error).__name__
-            raise BrokerUnavailableError(f"the management API at {self.label} does not answer: {why}") from error
+    async def _delete(self, path: str) -> None:
+        self._client.check(await self._ask("DELETE", path), 404)
+
+    async def _ask(
+        self, method: str, path: str, body: Row | None = None, timeout_seconds: float | None = None
+    ) -> httpx.Response:
+        response = await self._client.request(method, f"/api/{path}", body, timeout_seconds)
         if response.status_code in (401, 403):
             what = "refuses the login" if response.status_code == 401 else "does not let this login manage users"
-            raise LoginRefusedError(f"the management API at {self.label} {what}")
-        if response.is_error and not (method == "DELETE" and response.status_code == 404):
-            raise BrokerUnavailableError(
-                f"the management API at {self.label} answered {response.status_code}: {response.text[:200]}"
-            )
-        try:
-            return response.json() if response.content else None
-        except ValueError:
-            raise BrokerUnavailableError(f"the management API at {self.label} answered no JSON") from None
+            raise LoginRefusedError(f"{self._client.label} {what}")
+        return response
 
 
 def _group(rows: Iterable[Row]) -> Mapping[str, tuple[Row, ...]]:
