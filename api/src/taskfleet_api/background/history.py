@@ -7,7 +7,7 @@ first to try, so that the others need do no more than see that it is done.
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import structlog
@@ -17,7 +17,7 @@ from taskfleet_api.background.monitor import QueueMonitor, QueueStatus
 from taskfleet_api.background.tallies import Tallies, Tally
 from taskfleet_api.live import LiveStore
 from taskfleet_api.records import QueueSample, Records
-from taskfleet_api.records.sampling import FINEST_SECONDS, STEPS_SECONDS, fill_quiet, floor_to, is_quiet, merge_samples
+from taskfleet_api.records.sampling import FINEST_SECONDS, STEPS_SECONDS, floor_to, is_quiet, roll_up
 from taskfleet_api.records.texts import chunked
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.scaling import DecisionReport
@@ -150,10 +150,7 @@ class HistoryWriter:
             merged: list[QueueSample] = []
             for names in chunked(self._directory.names(), ROLLED_UP_TOGETHER):
                 found = await self._records.fetch_samples(names, finer, at, end)
-                merged += [
-                    merge_samples(fill_quiet(queue, group, parts), at)
-                    for queue, group in groupby(found, lambda sample: sample.queue)
-                ]
+                merged += roll_up(found, parts, step_seconds)
             await self._records.save_interval(step_seconds, at, merged)
 
 

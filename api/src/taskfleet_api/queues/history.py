@@ -1,9 +1,10 @@
 """The history of queues as readers want it: stored intervals, and what is not rolled up yet made of finer ones."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 from taskfleet_api.access import get_caller
@@ -15,7 +16,7 @@ from taskfleet_api.records.sampling import (
     find_age,
     find_percentile,
     floor_to,
-    merge_samples,
+    roll_up,
 )
 from taskfleet_api.tasks.visibility import find_queue
 
@@ -27,8 +28,8 @@ USUAL_POINTS = 400
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # nothing is older, and times before it can still be reckoned with
 DEFAULT_SPAN = timedelta(hours=1)
 
-# The intervals that were looked at, and of each queue the samples that were kept.
-Stored = tuple[list[datetime], dict[str, list[QueueSample]]]
+# The intervals that were looked at, and the samples that were kept.
+Stored = tuple[list[datetime], list[QueueSample]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Histories:
         await get_caller().prepare((name,))
         find_queue(self._directory, name)
         intervals, stored = await self._fetch((name,), span)
-        samples = fill_quiet(name, stored.get(name, ()), intervals)
+        samples = fill_quiet(name, stored, intervals)
         return _build_span(span) | {
             "queue": name,
             "points": [build_point(sample) for sample in samples],
@@ -88,35 +89,33 @@ class Histories:
         await get_caller().prepare(known)
         known = list(get_caller().select(known))
         intervals, stored = await self._fetch(known, span, lean=True)
+        kept = _group_by_queue(stored)
         return _build_span(span) | {
             "at": [moment.isoformat() for moment in intervals],
-            "items": [build_columns(name, fill_quiet(name, stored.get(name, ()), intervals)) for name in known],
+            "items": [build_columns(name, fill_quiet(name, kept[name], intervals)) for name in known],
         }
 
     async def _fetch(self, names: Sequence[str], span: Span, *, lean: bool = False) -> Stored:
         """Stored intervals, and behind the last of them what finer ones already say."""
         step = span.step_seconds
         intervals = await self._records.fetch_intervals(step, span.since, span.until)
-        stored: dict[str, list[QueueSample]] = {}
+        samples: list[QueueSample] = []
         if intervals:
-            stored = _by_queue(await self._records.fetch_samples(names, step, span.since, span.until, lean=lean))
+            samples = await self._records.fetch_samples(names, step, span.since, span.until, lean=lean)
         index = STEPS_SECONDS.index(step)
-        if index == 0:
-            return intervals, stored
-        since = intervals[-1] + timedelta(seconds=step) if intervals else span.since
-        finer = STEPS_SECONDS[index - 1]
-        parts, samples = await self._fetch(names, Span(since, span.until, finer), lean=lean)
-        for at in sorted({floor_to(part, step) for part in parts}):
-            inside = [part for part in parts if floor_to(part, step) == at]
-            intervals.append(at)
-            for name, kept in samples.items():
-                if any(at <= sample.at < at + timedelta(seconds=step) for sample in kept):
-                    stored.setdefault(name, []).append(merge_samples(fill_quiet(name, kept, inside), at))
-        return intervals, stored
+        if index > 0:
+            since = intervals[-1] + timedelta(seconds=step) if intervals else span.since
+            parts, finer = await self._fetch(names, Span(since, span.until, STEPS_SECONDS[index - 1]), lean=lean)
+            intervals += sorted({floor_to(part, step) for part in parts})
+            samples += roll_up(finer, parts, step)
+        return intervals, samples
 
 
-def _by_queue(samples: Sequence[QueueSample]) -> dict[str, list[QueueSample]]:
-    return {name: list(group) for name, group in groupby(samples, lambda sample: sample.queue)}
+def _group_by_queue(samples: Sequence[QueueSample]) -> defaultdict[str, list[QueueSample]]:
+    groups: defaultdict[str, list[QueueSample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.queue].append(sample)
+    return groups
 
 
 def _build_span(span: Span) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Samples of a queue's figures over an interval, and how they become one of a longer interval. Pure."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -19,6 +19,7 @@ __all__ = [
     "floor_to",
     "is_quiet",
     "merge_samples",
+    "roll_up",
 ]
 
 T = TypeVar("T")
@@ -108,6 +109,20 @@ def merge_samples(samples: Sequence[QueueSample], at: datetime) -> QueueSample:
         waits=waits,
         reason=_last(sample.reason for sample in samples),
     )
+
+
+def roll_up(samples: Iterable[QueueSample], intervals: Sequence[datetime], step_seconds: int) -> list[QueueSample]:
+    """Samples of the longer intervals that these finer `intervals`, the oldest first, lie in; each queue has one of
+    every longer interval in which a sample of it was kept."""
+    parts: defaultdict[datetime, list[datetime]] = defaultdict(list)
+    for at in intervals:
+        parts[floor_to(at, step_seconds)].append(at)
+    kept: defaultdict[tuple[datetime, str], list[QueueSample]] = defaultdict(list)
+    for sample in samples:
+        kept[floor_to(sample.at, step_seconds), sample.queue].append(sample)
+    return [
+        merge_samples(fill_quiet(queue, group, parts[at]), at) for (at, queue), group in kept.items() if at in parts
+    ]
 
 
 def find_bucket(wait_seconds: float) -> int:
