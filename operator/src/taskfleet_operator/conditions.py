@@ -9,7 +9,7 @@ from taskfleet_core.scaling import Cause, Decision
 from taskfleet_core.statistics import QueueStatistics
 from taskfleet_operator.names import ConditionType, Reason
 from taskfleet_operator.observed import Observed, PodFacts, UserState
-from taskfleet_operator.observing import explain_unknown
+from taskfleet_operator.observing import explain_unknown, find_condition_message
 
 __all__ = ["build_conditions", "find_unhealthy", "merge_conditions"]
 
@@ -169,7 +169,8 @@ def _judge_workers(observed: Observed) -> Verdict:
     if broken is not None:
         return "False", *broken
     alive = [pod for pod in observed.pods if not pod.is_terminating]
-    refusal = _find_pod_refusal(observed)
+    # A quota, a limit, an admission webhook: then Kubernetes makes no pods for the Deployment.
+    refusal = find_condition_message((observed.deployment or {}).get("status"), "ReplicaFailure", "True")
     if not alive:
         return _judge_missing(observed, refusal)
     more = f"; no further pod: {refusal}" if refusal else ""
@@ -195,15 +196,6 @@ def _judge_missing(observed: Observed, refusal: str | None) -> Verdict:
             f"{refusal}: raise the quota or limit, or lower spec.scaling.maxReplicas",
         )
     return "Unknown", Reason.WORKERS_STARTING, f"{wanted} workers are asked for, none exists yet"
-
-
-def _find_pod_refusal(observed: Observed) -> str | None:
-    """Why Kubernetes makes no pods for the Deployment: a quota, a limit, an admission webhook."""
-    status = (observed.deployment or {}).get("status") or {}
-    for item in status.get("conditions") or ():
-        if item["type"] == "ReplicaFailure" and item["status"] == "True":
-            return str(item.get("message") or item.get("reason"))
-    return None
 
 
 def find_unhealthy(pods: tuple[PodFacts, ...]) -> tuple[Reason, str] | None:

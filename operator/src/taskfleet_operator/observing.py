@@ -11,7 +11,15 @@ from taskfleet_core.worker_ends import explain_worker_end
 from taskfleet_operator.names import CONTAINER, Reason
 from taskfleet_operator.observed import PodFacts
 
-__all__ = ["build_pod_facts", "explain_invalid", "explain_problem", "explain_unknown", "parse_document", "parse_time"]
+__all__ = [
+    "build_pod_facts",
+    "explain_invalid",
+    "explain_problem",
+    "explain_unknown",
+    "find_condition_message",
+    "parse_document",
+    "parse_time",
+]
 
 EX_CONFIG = 78  # the exit code of a loader that refuses the app
 REFUSAL_PREFIX = "taskfleet: "
@@ -74,13 +82,14 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
         restarts=container.get("restartCount", 0),
         last_exit_message=_explain_exit(ended),
         refusal=_find_refusal(ended),
-        unscheduled=_find_unscheduled(status),
+        unscheduled=find_condition_message(status, "PodScheduled", "False"),
     )
 
 
-def _find_unscheduled(status: Manifest) -> str | None:
-    for item in status.get("conditions") or ():
-        if item["type"] == "PodScheduled" and item["status"] == "False":
+def find_condition_message(object_status: Manifest | None, kind: str, status: str) -> str | None:
+    """What the condition of this type says while it has this status ("True", "False"); None while it has another."""
+    for item in (object_status or {}).get("conditions") or ():
+        if item["type"] == kind and item["status"] == status:
             return str(item.get("message") or item.get("reason"))
     return None
 
