@@ -43,9 +43,7 @@ class Recorder:
             self._unfinished = await self._live.read_events(
                 self._consumer, limit=self._options.recorder_batch, block_seconds=self._options.recorder_block_seconds
             )
-        await self._record(self._unfinished)
-        self._unfinished = []
-        return 0.0
+        return await self._finish()
 
     async def take_over_step(self, replicas: Replicas) -> float:
         """Take over and apply what dead replicas had read and not recorded, and remove what is left of them.
@@ -56,9 +54,7 @@ class Recorder:
             self._unfinished = await self._take_over(replicas)
         if not self._unfinished:
             return self._options.takeover_interval_seconds
-        await self._record(self._unfinished)
-        self._unfinished = []
-        return 0.0
+        return await self._finish()
 
     async def _take_over(self, replicas: Replicas) -> list[StreamEntry]:
         """Some entries of a dead replica; none when no dead one holds any."""
@@ -90,11 +86,15 @@ class Recorder:
             )
         if self._unfinished:
             log.info("events_reclaimed", entries=len(self._unfinished))
-            await self._record(self._unfinished)
-            self._unfinished = []
-            return 0.0
+            return await self._finish()
         await self._live.remove_idle_consumers(IDLE_CONSUMER_SECONDS)
         return self._options.reclaim_interval_seconds
+
+    async def _finish(self) -> float:
+        """Record what was read, which is kept for the next step when that fails; then there may be more at once."""
+        await self._record(self._unfinished)
+        self._unfinished = []
+        return 0.0
 
     async def _record(self, entries: Sequence[StreamEntry]) -> None:
         if not entries:
