@@ -1,6 +1,7 @@
 """`/api/v1/tasks/{id}/events` and `/api/v1/tasks:events`: what happens to tasks, as it happens."""
 
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query
@@ -16,27 +17,44 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1", tags=["tasks"])
 
+MEDIA_TYPE = "text/event-stream"
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-LISTING_SCHEMA = {
-    "type": "object",
-    "description": "One event of the stream.",
-    "required": ["event", "id", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["page", "tasks"]},
-        "id": {"type": "string", "description": "Pass it as Last-Event-ID: the page is left out if it is the same."},
-        "data": {"type": "string", "description": "JSON: `items`, and of a page its `next_cursor`."},
-    },
-}
-EVENT_SCHEMA = {
-    "type": "object",
-    "description": "One event of the stream.",
-    "required": ["event", "id", "data"],
-    "properties": {
-        "event": {"type": "string", "enum": ["state", "progress"]},
-        "id": {"type": "string", "description": "Pass it as Last-Event-ID to go on behind it."},
-        "data": {"type": "string", "description": "JSON: kind, id, queue, task, state, attempt, retries, at and more."},
-    },
-}
+
+
+def build_event_schema(events: list[str], identity: str, data: str) -> dict[str, Any]:
+    """JSON Schema of one event of a stream, with what its `id` is for and what its `data` holds."""
+    return {
+        "type": "object",
+        "description": "One event of the stream.",
+        "required": ["event", "id", "data"],
+        "properties": {
+            "event": {"type": "string", "enum": events},
+            "id": {"type": "string", "description": identity},
+            "data": {"type": "string", "description": data},
+        },
+    }
+
+
+LISTING_SCHEMA = build_event_schema(
+    ["page", "tasks"],
+    "Pass it as Last-Event-ID: the page is left out if it is the same.",
+    "JSON: `items`, and of a page its `next_cursor`.",
+)
+EVENT_SCHEMA = build_event_schema(
+    ["state", "progress"],
+    "Pass it as Last-Event-ID to go on behind it.",
+    "JSON: kind, id, queue, task, state, attempt, retries, at and more.",
+)
+
+
+def describe_stream(description: str, event_schema: dict[str, Any]) -> dict[str, Any]:
+    """The answer in OpenAPI's words."""
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": event_schema}}}
+
+
+def answer_stream(text: AsyncIterator[bytes]) -> StreamingResponse:
+    """Server-sent events that neither browser nor proxy holds back."""
+    return StreamingResponse(text, media_type=MEDIA_TYPE, headers=STREAM_HEADERS)
 
 
 @router.get(
@@ -45,10 +63,7 @@ EVENT_SCHEMA = {
     summary="Follow a task",
     response_class=StreamingResponse,
     responses={
-        200: {
-            "description": "Events `state` and `progress`, beginning with the present state.",
-            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
-        },
+        200: describe_stream("Events `state` and `progress`, beginning with the present state.", EVENT_SCHEMA),
         **problem_responses(404, 422),
     },
 )
@@ -62,8 +77,7 @@ async def stream_task_events(
     await services.tasks.get(task_id)  # a problem can only be told before the stream begins
     services.streams.check_room()
     since = parse_event_id(last_event_id)
-    text = stream_events(services.tasks, services.streams, task_id, since, follow=follow)
-    return StreamingResponse(text, media_type="text/event-stream", headers=STREAM_HEADERS)
+    return answer_stream(stream_events(services.tasks, services.streams, task_id, since, follow=follow))
 
 
 @router.get(
@@ -72,10 +86,9 @@ async def stream_task_events(
     summary="Follow several tasks",
     response_class=StreamingResponse,
     responses={
-        200: {
-            "description": "Events `state` and `progress` of all of them, beginning with their present states.",
-            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
-        },
+        200: describe_stream(
+            "Events `state` and `progress` of all of them, beginning with their present states.", EVENT_SCHEMA
+        ),
         **problem_responses(404, 422),
     },
 )
@@ -89,8 +102,7 @@ async def stream_events_of_tasks(
     ids = list(dict.fromkeys(id))
     await services.tasks.check_any(ids)  # a problem can only be told before the stream begins
     services.streams.check_room()
-    text = stream_changes(services.tasks, services.streams, ids)
-    return StreamingResponse(text, media_type="text/event-stream", headers=STREAM_HEADERS)
+    return answer_stream(stream_changes(services.tasks, services.streams, ids))
 
 
 @router.get(
@@ -99,10 +111,9 @@ async def stream_events_of_tasks(
     summary="Follow a list of tasks",
     response_class=StreamingResponse,
     responses={
-        200: {
-            "description": "`page`: the newest 100; `tasks`: those of them that came or changed since.",
-            "content": {"text/event-stream": {"schema": LISTING_SCHEMA}},
-        },
+        200: describe_stream(
+            "`page`: the newest 100; `tasks`: those of them that came or changed since.", LISTING_SCHEMA
+        ),
         **problem_responses(422),
     },
 )
@@ -117,5 +128,4 @@ async def stream_tasks(
     """
     services.listings.check_room()  # a problem can only be told before the stream begins
     services.streams.check_room()
-    text = stream_listing(services.listings, services.streams, wanted, last_event_id)
-    return StreamingResponse(text, media_type="text/event-stream", headers=STREAM_HEADERS)
+    return answer_stream(stream_listing(services.listings, services.streams, wanted, last_event_id))
