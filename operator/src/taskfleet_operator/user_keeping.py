@@ -171,10 +171,10 @@ class UserKeeper:
             self._settle(key, user)
 
     async def _collect(self, users: QueueUsers, tag: str) -> None:
-        gone = await users.collect(self.names | set(self._list_in_use()), tag)
+        gone, left = await users.collect(self.names | set(self._list_in_use()), tag)
         if gone:
             _log.info("broker_users.removed", users=gone)
-        self._has_leavers = bool(await users.list_names(tag) - self.names)
+        self._has_leavers = bool(set(left) - self.names)
 
     def _settle(self, key: str, user: QueueUser) -> None:
         wanted = self._wanted.get(key)

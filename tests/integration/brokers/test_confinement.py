@@ -297,7 +297,7 @@ def test_only_ones_own_users_are_removed_and_their_connections_end(tenants: Tena
             await users.ensure([other], "taskfleet-another-operator")
             (address,) = parse_amqp_url(tenants.url_of(gone))
             session = await connect_amqp(AmqpSession, address, 10)
-            removed = await users.collect({user.name for user in tenants.all}, tenants.tag)
+            removed, _ = await users.collect({user.name for user in tenants.all}, tenants.tag)
             await asyncio.wait_for(asyncio.shield(session.lost), 10)
             return removed
 

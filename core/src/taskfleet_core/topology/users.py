@@ -58,17 +58,15 @@ class QueueUsers:
             self._client.check(await self._ask("POST", "definitions", definitions, IMPORT_TIMEOUT_SECONDS))
         return [user.name for user in due]
 
-    async def collect(self, in_use: Collection[str], tag: str) -> list[str]:
-        """Delete the users with this tag that are not in use; returns their names. Their connections end."""
-        rows = await self._list_users()
-        gone = [row["name"] for row in rows if has_tag(row, tag) and row["name"] not in in_use]
+    async def collect(self, in_use: Collection[str], tag: str) -> tuple[list[str], list[str]]:
+        """Delete the users with this tag that are not in use; their connections end. Returns the names of those that
+        are gone and of those that stay."""
+        response = await self._ask("GET", "users?columns=name,tags")
+        names = [row["name"] for row in self._client.read_list(response) if has_tag(row, tag)]
+        gone = [name for name in names if name not in in_use]
         for name in gone:
             await self._delete(f"users/{quote(name, safe='')}")
-        return gone
-
-    async def list_names(self, tag: str) -> set[str]:
-        """The users with this tag."""
-        return {row["name"] for row in await self._list_users() if has_tag(row, tag)}
+        return gone, [name for name in names if name in in_use]
 
     async def close(self) -> None:
         """Close connections."""
@@ -93,9 +91,6 @@ class QueueUsers:
             frozenset((row["source"], row["destination"]) for row in here),
         )
         return broker, delays
-
-    async def _list_users(self) -> list[Row]:
-        return self._client.read_list(await self._ask("GET", "users?columns=name,tags"))
 
     async def _delete(self, path: str) -> None:
         self._client.check(await self._ask("DELETE", path), 404)
