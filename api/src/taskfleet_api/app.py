@@ -148,8 +148,8 @@ async def _run(app: FastAPI) -> AsyncIterator[None]:
         services = await open_services(settings, app.keys, stack)
         await services.background.start()
         stack.push_async_callback(services.background.stop, settings.shutdown_timeout_seconds)
-        await stack.enter_async_context(_running("backlog-gate", services.gate.run()))
-        await stack.enter_async_context(_running("rates", services.rates.run()))
+        await stack.enter_async_context(_running("backlog-gate", services.admission.gate.run()))
+        await stack.enter_async_context(_running("rates", services.admission.rates.run()))
         services.observed.services = services
         register_collector(services.observed)
         stack.callback(unregister_collector, services.observed)

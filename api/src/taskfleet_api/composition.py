@@ -21,7 +21,7 @@ from taskfleet_api.queues.service import Queues
 from taskfleet_api.records import GroupCommit, Records, open_records
 from taskfleet_api.schedules.service import Schedules
 from taskfleet_api.settings import Settings
-from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
+from taskfleet_api.tasks.admission import Admission, BacklogGate, OpenStreams
 from taskfleet_api.tasks.callbacks import TaskCaller
 from taskfleet_api.tasks.quotas import Quotas
 from taskfleet_api.tasks.rates import RateLimits
@@ -124,66 +124,66 @@ def _find_broker_urls(settings: Settings) -> tuple[str | None, str | None]:
 
 
 def _build_services(settings: Settings, ring: KeyRing | None, opened: _Connections) -> Services:
-    broker_url = settings.broker_address
     records, live = opened.records, opened.live
-    policy = build_callback_policy(settings)
-    background = Background(
-        records=records,
-        publisher=opened.publisher,
-        topology=opened.topology,
-        dead_letters=open_dead_letters(broker_url),
-        statistics=opened.statistics,
-        live=live,
-        broker_url=broker_url,
-        options=options_from(settings),
-        call=opened.caller,
-    )
+    background = _build_background(settings, opened)
     directory, dispatcher = background.directory, background.dispatcher
-    gate = BacklogGate(records, settings.max_backlog)
+    callbacks = build_callback_policy(settings)
+    admission = _build_admission(settings, opened, background)
     streams = OpenStreams(settings.max_streams)
     tasks = Tasks(records=records, live=live, dispatcher=dispatcher, directory=directory)
-    rates = RateLimits(
-        settings.submit_rate_per_caller,
-        settings.submit_rate_per_queue,
-        live.settle_rates,
-        lambda: background.replicas.living,
-    )
     submissions = Submissions(
         settings=settings,
         records=records,
         group=opened.group,
         dispatcher=dispatcher,
         directory=directory,
-        gate=gate,
-        rates=rates,
-        quotas=Quotas(records, settings.max_unfinished_per_caller, settings.max_unfinished_per_queue),
+        admission=admission,
         streams=streams,
         tasks=tasks,
-        callbacks=policy,
+        callbacks=callbacks,
     )
     return Services(
         settings=settings,
         records=records,
-        group=opened.group,
         publisher=opened.publisher,
-        topology=opened.topology,
         live=live,
         background=background,
-        dispatcher=dispatcher,
-        directory=directory,
-        monitor=background.monitor,
-        gate=gate,
-        rates=rates,
+        admission=admission,
         streams=streams,
         submissions=submissions,
         tasks=tasks,
         listings=Listings(tasks),
         queues=Queues(records=records, background=background, tasks=tasks, live=live),
         histories=Histories(records, directory),
-        schedules=Schedules(records=records, directory=directory, callbacks=policy),
+        schedules=Schedules(records=records, directory=directory, callbacks=callbacks),
         keys=Keys(records=records, ring=ring),
         observed=ObservedMetrics(),
     )
+
+
+def _build_background(settings: Settings, opened: _Connections) -> Background:
+    return Background(
+        records=opened.records,
+        publisher=opened.publisher,
+        topology=opened.topology,
+        dead_letters=open_dead_letters(settings.broker_address),
+        statistics=opened.statistics,
+        live=opened.live,
+        broker_url=settings.broker_address,
+        options=options_from(settings),
+        call=opened.caller,
+    )
+
+
+def _build_admission(settings: Settings, opened: _Connections, background: Background) -> Admission:
+    rates = RateLimits(
+        settings.submit_rate_per_caller,
+        settings.submit_rate_per_queue,
+        opened.live.settle_rates,
+        lambda: background.replicas.living,
+    )
+    quotas = Quotas(opened.records, settings.max_unfinished_per_caller, settings.max_unfinished_per_queue)
+    return Admission(rates, quotas, BacklogGate(opened.records, settings.max_backlog))
 
 
 async def _equip(ring: KeyRing, services: Services, stack: AsyncExitStack) -> None:
@@ -212,7 +212,7 @@ async def _equip(ring: KeyRing, services: Services, stack: AsyncExitStack) -> No
     stack.push_async_callback(access.close)
 
     def locate(queue: str) -> tuple[str, str] | None:
-        known = services.directory.get(queue)
+        known = services.background.directory.get(queue)
         return None if known is None else (known.registration["namespace"], known.registration["name"])
 
     access.locate = locate

@@ -38,7 +38,7 @@ async def metrics(services: ServicesOf) -> Response:
     """Every metric of this replica. What is unknown has no sample."""
     checks = await check_dependencies(services)
     services.observed.dependencies = {name: check["up"] for name, check in checks.items() if ":" not in name}
-    expose_zeros(services.directory.names())
+    expose_zeros(services.background.directory.names())
     return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE})
 
 
@@ -58,13 +58,13 @@ class ObservedMetrics(Collector):
         services = self.services
         if services is None:
             return
-        backlog = services.gate.backlog
+        backlog = services.admission.gate.backlog
         yield _build("taskfleet_api_backlog", {} if backlog is None else {(): backlog})
-        yield _build("taskfleet_api_dispatch_waiting", {(): services.dispatcher.waiting})
+        yield _build("taskfleet_api_dispatch_waiting", {(): services.background.dispatcher.waiting})
         yield _build("taskfleet_api_dependency_up", {(name,): up for name, up in self.dependencies.items()})
         health = services.background.health()
         yield _build("taskfleet_api_loop_healthy", {(name,): loop.healthy for name, loop in health.items()})
-        figures = {name: build_figures(status) for name, status in services.monitor.all().items()}
+        figures = {name: build_figures(status) for name, status in services.background.monitor.all().items()}
         for metric, figure in QUEUE_FIGURES.items():
             samples: dict[tuple[str, ...], float] = {
                 (queue,): values[figure] for queue, values in figures.items() if values[figure] is not None

@@ -28,7 +28,7 @@ class RunningApp:
 
     async def add_queue(self, name: str, **limits: Any) -> None:
         """Register a queue as the operator would."""
-        await self.app.state.services.directory.register(
+        await self.app.state.services.background.directory.register(
             {
                 "schema": 1,
                 "namespace": "default",

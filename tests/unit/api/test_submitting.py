@@ -137,7 +137,7 @@ async def test_a_full_backlog_is_503_until_there_is_room(running: RunningApp) ->
 
 
 async def test_a_queue_elsewhere_is_scaled_only(running: RunningApp) -> None:
-    await running.app.state.services.directory.register(
+    await running.app.state.services.background.directory.register(
         {
             "schema": 1,
             "namespace": "n",

@@ -1,17 +1,20 @@
-"""Bounds of what is accepted: the backlog of unpublished records, and open waits and streams."""
+"""Bounds of what is accepted: rates, quotas, the backlog of unpublished records, and open waits and streams."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import structlog
 
 from taskfleet_api.records import Records
+from taskfleet_api.tasks.quotas import Quotas
+from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.telemetry import gauge
-from taskfleet_core.errors import OverloadedError, UnavailableError
+from taskfleet_core.errors import OverloadedError, TaskfleetError, UnavailableError
 
-__all__ = ["BacklogGate", "OpenStreams"]
+__all__ = ["Admission", "BacklogGate", "OpenStreams"]
 
 POLL_SECONDS = 1.0
 BACKLOG_RETRY_SECONDS = 10
@@ -69,6 +72,35 @@ class BacklogGate:
             if self._counted is None or self._counted or self._accepted:
                 await self.refresh()
             await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Every bound that a submission must keep to."""
+
+    rates: RateLimits
+    quotas: Quotas
+    gate: BacklogGate
+
+    async def admit(self, principal: str, counts: Mapping[str, int]) -> None:
+        """Within every bound, or OverloadedError: then the request costs nothing of its caller's rate. `counts` are the
+        tasks of one request by queue."""
+        await self.rates.admit(principal, counts)
+        try:
+            await self.quotas.admit(principal, counts)
+        except TaskfleetError:
+            self.rates.refund(principal, counts)
+            raise
+        try:
+            await self.gate.admit(sum(counts.values()))
+        except TaskfleetError:
+            self.refund(principal, counts)
+            raise
+
+    def refund(self, principal: str, counts: Mapping[str, int]) -> None:
+        """Give back what `admit` counted for a request that was not recorded."""
+        self.rates.refund(principal, counts)
+        self.quotas.refund(principal, counts)
 
 
 class OpenStreams:

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taskfleet_api.background import Background, Dispatcher, QueueDirectory, QueueMonitor
-from taskfleet_api.brokers import Publisher, Topology
+from taskfleet_api.background import Background
+from taskfleet_api.brokers import Publisher
 from taskfleet_api.live import LiveStore
-from taskfleet_api.records import GroupCommit, Records
+from taskfleet_api.records import Records
 from taskfleet_api.settings import Settings
-from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
+from taskfleet_api.tasks.admission import Admission, OpenStreams
 from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
-from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.submitting import Submissions
 from taskfleet_api.tasks.watching import Listings
@@ -31,16 +30,10 @@ class Services:
 
     settings: Settings
     records: Records
-    group: GroupCommit
     publisher: Publisher
-    topology: Topology
     live: LiveStore
     background: Background
-    dispatcher: Dispatcher
-    directory: QueueDirectory
-    monitor: QueueMonitor
-    gate: BacklogGate
-    rates: RateLimits
+    admission: Admission
     streams: OpenStreams
     submissions: Submissions
     tasks: Tasks

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -15,7 +15,7 @@ from taskfleet_api.callbacks import CallbackPolicy
 from taskfleet_api.records import Accepted, GroupCommit, KeyConflictError, NewTask, Outcome, Records, TaskRecord
 from taskfleet_api.records.ids import build_task_id, created_at_of
 from taskfleet_api.settings import Settings
-from taskfleet_api.tasks.admission import BacklogGate, OpenStreams
+from taskfleet_api.tasks.admission import Admission, OpenStreams
 from taskfleet_api.tasks.callbacks import check_callback
 from taskfleet_api.tasks.model import (
     HeldBackError,
@@ -23,8 +23,6 @@ from taskfleet_api.tasks.model import (
     SubmittedTask,
     build_unknown_task_error,
 )
-from taskfleet_api.tasks.quotas import Quotas
-from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
 from taskfleet_api.tasks.visibility import find_queue
 from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
@@ -48,9 +46,7 @@ class Submissions:
         group: GroupCommit,
         dispatcher: Dispatcher,
         directory: QueueDirectory,
-        gate: BacklogGate,
-        rates: RateLimits,
-        quotas: Quotas,
+        admission: Admission,
         streams: OpenStreams,
         tasks: Tasks,
         callbacks: CallbackPolicy | None = None,
@@ -60,9 +56,7 @@ class Submissions:
         self._group = group
         self._dispatcher = dispatcher
         self._directory = directory
-        self._gate = gate
-        self._rates = rates
-        self._quotas = quotas
+        self._admission = admission
         self._streams = streams
         self._tasks = tasks
         self._callbacks = callbacks
@@ -77,11 +71,11 @@ class Submissions:
         await get_caller().prepare((submission.queue,))
         task = self.build_task(submission)
         counts = {submission.queue: 1}
-        await self._admit(submission.principal, counts)
+        await self._admission.admit(submission.principal, counts)
         try:
             outcome = (await self._group.submit((task,)))[0]
         except TaskfleetError:
-            self._refund(submission.principal, counts)
+            self._admission.refund(submission.principal, counts)
             raise
         settled = settle(task, outcome)
         if isinstance(settled, ConflictError):
@@ -106,11 +100,11 @@ class Submissions:
         if not good or (atomic and len(good) < len(tasks)):
             return [task if isinstance(task, TaskfleetError) else HeldBackError() for task in tasks]
         principal, counts = good[0].principal, Counter(task.queue for task in good)
-        await self._admit(principal, counts)
+        await self._admission.admit(principal, counts)
         try:
             outcomes = iter(await self._record_many(good, atomic or one_key))
         except TaskfleetError:
-            self._refund(principal, counts)
+            self._admission.refund(principal, counts)
             raise
         settled: list[SubmittedTask | TaskfleetError] = [
             task if isinstance(task, TaskfleetError) else settle(task, next(outcomes)) for task in tasks
@@ -122,24 +116,6 @@ class Submissions:
         replays = [result for result in settled if isinstance(result, SubmittedTask) and result.replayed]
         recalled = iter(await self._recall(replays))
         return [next(recalled) if isinstance(s, SubmittedTask) and s.replayed else s for s in settled]
-
-    async def _admit(self, principal: str, counts: Mapping[str, int]) -> None:
-        """Within every bound, or OverloadedError: then the request costs nothing of its caller's rate."""
-        await self._rates.admit(principal, counts)
-        try:
-            await self._quotas.admit(principal, counts)
-        except TaskfleetError:
-            self._rates.refund(principal, counts)
-            raise
-        try:
-            await self._gate.admit(sum(counts.values()))
-        except TaskfleetError:
-            self._refund(principal, counts)
-            raise
-
-    def _refund(self, principal: str, counts: Mapping[str, int]) -> None:
-        self._rates.refund(principal, counts)
-        self._quotas.refund(principal, counts)
 
     async def wait(self, task_id: UUID, seconds: float) -> TaskRecord:
         """The record once it is final, or as it is when the time is over. Raises NotFoundError and OverloadedError."""
