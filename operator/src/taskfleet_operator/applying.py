@@ -8,12 +8,12 @@ from typing import Any
 
 from taskfleet_core.errors import ConflictError, TaskfleetError
 from taskfleet_operator.comparing import get_stored_form, is_covered
-from taskfleet_operator.conditions import merge_conditions
+from taskfleet_operator.conditions import build_failed_status
 from taskfleet_operator.events import EventSender
 from taskfleet_operator.kube import ForbiddenError, Kube, RefusedError
-from taskfleet_operator.names import CHILD_KINDS_BY_NAME, DELETION_COST, SCALE_MANAGER, SPEC_HASH, ConditionType, Reason
+from taskfleet_operator.names import CHILD_KINDS_BY_NAME, DELETION_COST, SCALE_MANAGER, SPEC_HASH, Reason
 from taskfleet_operator.observed import EventToSend, Observed, Plan
-from taskfleet_operator.polling import Store
+from taskfleet_operator.store import Store
 
 __all__ = ["Applier", "build_hash"]
 
@@ -141,13 +141,9 @@ class Applier:
     async def _report_refusal(self, observed: Observed, plan: Plan, error: TaskfleetError) -> None:
         """Say in the status what Kubernetes refuses: the spec is at fault, or a right or quota is missing."""
         reason = Reason.INVALID_SPEC if isinstance(error, RefusedError) else Reason.FORBIDDEN
-        generation = observed.raw["metadata"].get("generation")
-        earlier = (observed.raw.get("status") or {}).get("conditions") or []
-        wanted = {ConditionType.READY: ("False", reason, str(error))}
-        ready = merge_conditions(earlier, wanted, generation, datetime.now(UTC))
-        others = [item for item in plan.status.get("conditions", ()) if item["type"] != ConditionType.READY]
         await self._events.send(observed.raw, EventToSend("Warning", reason, str(error)))
-        await self._write_status(observed, {**plan.status, "conditions": [*ready, *others]})
+        status = build_failed_status(observed.raw, plan.status, reason, str(error), datetime.now(UTC))
+        await self._write_status(observed, status)
 
     async def _write_status(self, observed: Observed, status: Manifest) -> None:
         raw = observed.raw

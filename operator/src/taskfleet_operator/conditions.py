@@ -11,7 +11,7 @@ from taskfleet_operator.names import ConditionType, Reason
 from taskfleet_operator.observed import Observed, PodFacts, UserState
 from taskfleet_operator.observing import explain_unknown, find_condition_message
 
-__all__ = ["build_conditions", "find_unhealthy", "merge_conditions"]
+__all__ = ["build_conditions", "build_failed_status", "find_unhealthy", "merge_conditions"]
 
 IMAGE_REASONS = {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"}
 REFUSED_REASONS = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -19,6 +19,7 @@ CRASH_REASONS = {"CrashLoopBackOff"}
 BROKER_REASONS = {Reason.BROKER_UNREACHABLE, Reason.BROKER_CREDENTIALS_REFUSED}
 CRASHES = 2  # a worker that runs between two crashes is no healthy one
 
+Manifest = dict[str, Any]
 Verdict = tuple[str, Reason, str]  # status, reason, message
 Kind = TypeVar("Kind", bound=StrEnum)
 
@@ -63,6 +64,15 @@ def merge_conditions(
             }
         )
     return result
+
+
+def build_failed_status(raw: Manifest, status: Manifest, reason: Reason, message: str, now: datetime) -> Manifest:
+    """`status` with `Ready=False` for this reason. `raw` is the TaskQueue as read, with the condition before."""
+    earlier = (raw.get("status") or {}).get("conditions") or []
+    generation = raw["metadata"].get("generation")
+    ready = merge_conditions(earlier, {ConditionType.READY: ("False", reason, message)}, generation, now)
+    others = [item for item in status.get("conditions") or () if item["type"] != ConditionType.READY]
+    return {**status, "conditions": [*ready, *others]}
 
 
 def format_time(moment: datetime) -> str:

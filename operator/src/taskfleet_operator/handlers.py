@@ -11,8 +11,9 @@ import structlog
 
 from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.taskqueue import GROUP, KIND
+from taskfleet_operator.indexing import get_key
 from taskfleet_operator.kube import Kube
-from taskfleet_operator.reconciling import Reconciler, get_key
+from taskfleet_operator.reconciling import Reconciler
 
 __all__ = ["build_registry", "build_settings", "sweep_deleted", "wait_for_crd"]
 

@@ -1,13 +1,18 @@
 """Metrics of the operator, names and labels in one place. Values are read at scrape time: nothing goes stale."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from taskfleet_core.statistics import sum_statistics
+from taskfleet_operator.names import Reason
+from taskfleet_operator.observing import select_beats
 from taskfleet_operator.reconciling import Reconciler
-from taskfleet_operator.samples import build_limit_samples
+from taskfleet_operator.samples import Sample, build_limit_samples, build_samples
 from taskfleet_operator.work_queue import WorkQueue
 
 __all__ = ["METRICS", "OperatorCollector"]
@@ -58,7 +63,10 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 
 class OperatorCollector(Collector):
-    """Turns what the operator knows into samples. What is unknown has no sample: unknown is not zero."""
+    """Turns what the operator knows into samples. What is unknown has no sample: unknown is not zero.
+
+    It is asked in a thread of its own, and copies what may change under it.
+    """
 
     def __init__(self, reconciler: Reconciler, work: WorkQueue) -> None:
         self._reconciler = reconciler
@@ -71,16 +79,41 @@ class OperatorCollector(Collector):
     def collect(self) -> Iterable[Any]:
         """All samples of this moment."""
         families = self._build_families()
-        for sample in (*self._reconciler.get_samples(), *build_limit_samples(self._reconciler.fleet.get_usages())):
+        limits = build_limit_samples(self._reconciler.fleet.get_usages())
+        for sample in (*self._collect_queues(), *limits, *self._collect_process()):
             if sample.value is not None:
                 families[sample.name].add_metric(sample.labels, sample.value)
-        for name, value in (
-            *self._reconciler.get_process_samples(),
-            ("taskfleet_operator_work_queue_depth", self._work.depth),
-        ):
-            if value is not None:
-                families[name].add_metric((), value)
         return families.values()
+
+    def _collect_queues(self) -> Iterator[Sample]:
+        """Those of all TaskQueues, with the broker's figures of this moment."""
+        index, poller = self._reconciler.index, self._reconciler.poller
+        seen: set[tuple[str, str]] = set()
+        for key, remembered in list(self._reconciler.remembered.items()):
+            observed, entry = remembered.observed, index.entries.get(key)
+            if observed is None or observed.conflict_with is not None or entry is None:
+                continue  # of two on one queue, the one that serves it tells
+            queue = observed.queue
+            labels = {(queue.metadata.namespace, name) for name in queue.queue_weights}
+            if labels & seen:
+                continue  # the same name at another broker: one series may come once only
+            seen |= labels
+            numbers = {name: poller.get(entry.access, name) for name in queue.queue_weights}
+            is_refused = observed.statistics_reason == Reason.BROKER_CREDENTIALS_REFUSED
+            figures = {name: None if is_refused else each.statistics for name, each in numbers.items()}
+            has_namesakes = index.has_namesakes(queue.queue_name)
+            beats = select_beats(numbers[queue.queue_name].heartbeats, observed.pods, has_namesakes=has_namesakes)
+            fresh = replace(observed, statistics=sum_statistics(list(figures.values())), heartbeats=beats)
+            yield from build_samples(fresh, remembered.decision, remembered.causes, figures)
+
+    def _collect_process(self) -> Iterator[Sample]:
+        poller = self._reconciler.poller
+        polled_at = None if poller.beat_at is None else time.time() - (time.monotonic() - poller.beat_at)
+        yield Sample("taskfleet_operator_poll_seconds", (), poller.round_seconds)
+        yield Sample("taskfleet_operator_poll_timestamp_seconds", (), polled_at)
+        yield Sample("taskfleet_operator_reconciles", (), self._reconciler.reconciled)
+        yield Sample("taskfleet_operator_leader", (), float(self._reconciler.may_write()))
+        yield Sample("taskfleet_operator_work_queue_depth", (), self._work.depth)
 
     @staticmethod
     def _build_families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from taskfleet_core.document_model import DocumentModel
+from taskfleet_core.events import Heartbeat
 from taskfleet_core.statistics import ReadProblem, Trouble
 from taskfleet_core.worker_ends import explain_worker_end
 from taskfleet_operator.names import CONTAINER, Reason
@@ -19,6 +20,7 @@ __all__ = [
     "find_condition_message",
     "parse_document",
     "parse_time",
+    "select_beats",
 ]
 
 EX_CONFIG = 78  # the exit code of a loader that refuses the app
@@ -84,6 +86,16 @@ def build_pod_facts(pod: Manifest) -> PodFacts:
         refusal=_find_refusal(ended),
         unscheduled=find_condition_message(status, "PodScheduled", "False"),
     )
+
+
+def select_beats(
+    beats: tuple[Heartbeat, ...] | None, pods: tuple[PodFacts, ...], *, has_namesakes: bool
+) -> tuple[Heartbeat, ...] | None:
+    """Heartbeats go by the queue's name: where another broker has a queue of that name, those of the own pods."""
+    if beats is None or not has_namesakes:
+        return beats
+    uids = {pod.uid for pod in pods}
+    return tuple(beat for beat in beats if beat.get("pod_uid") in uids)
 
 
 def find_condition_message(object_status: Manifest | None, kind: str, status: str) -> str | None:

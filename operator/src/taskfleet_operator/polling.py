@@ -24,7 +24,7 @@ from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.ending import end_tasks
 from taskfleet_operator.store import Store
 
-__all__ = ["Numbers", "Poller", "Store", "open_reader"]
+__all__ = ["Numbers", "Poller", "open_reader"]
 
 MIN_WAKE_GAP_SECONDS = 0.1
 HINT_ROUNDS = 3  # a message may become visible a moment after the hint

@@ -2,15 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.scaling import Decision, build_report
+from taskfleet_operator.planning import is_acting
+from taskfleet_operator.remembering import Remembered
 from taskfleet_operator.store import Store
 
-__all__ = ["report_decisions"]
+__all__ = ["iterate_decisions", "report_decisions"]
 
 ROUND_SECONDS = 2.0  # a busy queue decides each second: half of that is enough for a reader
 
@@ -39,3 +41,12 @@ async def report_decisions(store: Store, get_decisions: Callable[[], Iterable[tu
             except StoreUnavailableError as error:
                 _log.warning("decisions.not_written", error=str(error))
         await asyncio.sleep(ROUND_SECONDS)
+
+
+def iterate_decisions(remembered: Iterable[Remembered]) -> Iterator[tuple[str, Decision, bool]]:
+    """The last decision about the workers of each queue, and whether it was acted on."""
+    for each in remembered:
+        observed, decision = each.observed, each.decision
+        if observed is not None and decision is not None and observed.conflict_with is None:
+            for queue in observed.queue.queue_weights:
+                yield queue, decision, is_acting(observed)

@@ -1,6 +1,6 @@
 """As whom the workers of a TaskQueue log in: between what is observed of it and the keeper of broker users."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ class UserSeats:
     keeper: UserKeeper
     secrets: Watcher
     pods: Watcher
-    get_index: Callable[[], QueueIndex]
+    index: QueueIndex
 
     def seat(
         self, key: str, queue: TaskQueue, shared: Credentials | None, *, is_declared: bool
@@ -35,7 +35,7 @@ class UserSeats:
         kept = read_login(self.secrets.get(queue.metadata.namespace, get_child_name(queue.name)))
         state = UserState(build_user_name(queue))
         login, notes = kept, tuple[str, ...]()
-        index = self.get_index()
+        index = self.index
         if index.find_older(key) is not None:
             self.keeper.drop(key)  # the queue is another's: rights to it are not for this one
         elif is_declared or (kept is not None and kept.user == state.name):
@@ -54,7 +54,7 @@ class UserSeats:
         if queue is None or not self.keeper.is_on:
             return
         names = set(queue.queue_weights)
-        for entry in self.get_index().iterate_valid():
+        for entry in self.index.iterate_valid():
             other = entry.queue
             if other is None or other.metadata.namespace != queue.metadata.namespace:
                 continue
@@ -63,7 +63,7 @@ class UserSeats:
 
     def list_in_use(self) -> set[str]:
         """Every broker user that a TaskQueue, a Secret or a pod mentions."""
-        queues = {build_user_name(entry.queue) for entry in self.get_index().iterate_valid() if entry.queue is not None}
+        queues = {build_user_name(entry.queue) for entry in self.index.iterate_valid() if entry.queue is not None}
         logins = (read_login(secret) for secret in self.secrets.iterate())
         return queues | {login.user for login in logins if login is not None} | set(_users_of(self.pods.iterate()))
 

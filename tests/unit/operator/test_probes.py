@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from taskfleet_operator.kube import Kube
-from taskfleet_operator.main import STALE_POLLS, Operator
 from taskfleet_operator.probes import ProbeServer
+from taskfleet_operator.replica import STALE_POLLS, Operator
 from taskfleet_operator.settings import OperatorSettings
 
 
