@@ -258,6 +258,7 @@ def test_several_queues_scale_one_pool_of_workers(control_plane: ControlPlane, n
     eventually_sync(lambda: count_waiting() == 100, SECONDS)
     for name in ("several-a", "several-b"):
         eventually_sync(lambda field=name: valkey.command("HEXISTS", "taskfleet:queues", field) == b":1", SECONDS)
+    await_later_creation(control_plane, namespace, "several")
     create(control_plane, build_task_queue(namespace, "late", queueName="several-b"))
     condition = await_reason(control_plane, namespace, "late", "QueueConflict")
     assert f"{namespace}/several" in condition["message"]

@@ -1,14 +1,17 @@
 """What keeps the copies of TaskQueues right where kopf does not: a CRD that comes later, deletions nobody saw."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
+import kopf
 import pytest
+from kopf._core.actions.invocation import invoke
 from tests.support.waiting import eventually
 
 from taskfleet_core.errors import NotFoundError, UnavailableError
 from taskfleet_operator import handlers
-from taskfleet_operator.handlers import sweep_deleted, wait_for_crd
+from taskfleet_operator.handlers import build_registry, sweep_deleted, wait_for_crd
 
 
 class ScriptedKube:
@@ -71,3 +74,15 @@ async def test_crd_that_goes_ends_the_process():
     result = await sweep(ScriptedKube(["u1"], NotFoundError("404")), known, lambda: False)
     assert isinstance(result.error, NotFoundError)
     assert set(known.queues) == {"n/kept"}
+
+
+async def test_events_are_taken_in_the_thread_of_the_loop():
+    """Where kopf runs a handler is its own choice; from another thread a wake-up of the work queue may be lost."""
+    threads = []
+    reconciler = SimpleNamespace(remember=lambda key, raw: True, forget=lambda key: [f"{key}-rival"])
+    registry = build_registry(reconciler, lambda key: threads.append((key, threading.current_thread())))
+    (handler,) = registry._watching.get_all_handlers()
+    body = kopf.Body({"metadata": {"namespace": "n", "name": "a"}})
+    for kind in ("ADDED", "DELETED"):
+        await invoke(handler.fn, settings=kopf.OperatorSettings(), kwargs={"type": kind, "body": body})
+    assert threads == [("n/a", threading.current_thread()), ("n/a-rival", threading.current_thread())]
