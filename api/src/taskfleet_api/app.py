@@ -30,6 +30,7 @@ from taskfleet_api.tasks import event_endpoints, submission_endpoints
 from taskfleet_api.tasks.hot import HotSubmissions
 from taskfleet_api.tasks.service import Services
 from taskfleet_api.telemetry import register_collector, unregister_collector
+from taskfleet_core.ending import end_task
 
 __all__ = ["Api", "create_app"]
 
@@ -170,9 +171,7 @@ async def _running(name: str, work: Coroutine[None, None, None]) -> AsyncIterato
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end_task(task)
 
 
 async def _wait_for_requests(app: Api, seconds: float) -> None:

@@ -43,8 +43,8 @@ def build_registry(reconciler: Reconciler, enqueue: Callable[[str], None]) -> ko
             return None
         return _Connection(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
 
-    # A coroutine: kopf runs a plain function in a thread, and neither the index nor the work queue bears that. A wake-up
-    # that crosses the dispatcher's is lost, and its TaskQueue waits until some other one stirs.
+    # A coroutine: kopf runs a plain function in a thread, and neither the index nor the work queue bears that. A key
+    # that was added while the dispatcher looked would wait until some other one is added.
     @kopf.on.event(GROUP, "v1alpha1", "taskqueues", registry=registry)
     async def on_task_queue(type: str | None, body: kopf.Body, **_: Any) -> None:
         raw = dict(body)

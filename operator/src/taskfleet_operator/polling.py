@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.statistics import (
     QueueStatistics,
@@ -21,7 +22,6 @@ from taskfleet_core.statistics import (
     sum_statistics,
 )
 from taskfleet_operator.brokers import BrokerAccess
-from taskfleet_operator.ending import end_tasks
 from taskfleet_operator.store import Store
 
 __all__ = ["Numbers", "Poller", "open_reader"]

@@ -8,13 +8,13 @@ from typing import Any
 import kopf
 
 from taskfleet_core.addresses import is_amqp_url, parse_amqp_url
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.scaling import Decision
 from taskfleet_core.taskqueue import POLICY_KIND
 from taskfleet_core.topology import QueueUsers
 from taskfleet_operator.applying import Applier
 from taskfleet_operator.brokers import BrokerAccess, BrokerDirectory
 from taskfleet_operator.children.injection import Injection, read_injected_files
-from taskfleet_operator.ending import end_tasks
 from taskfleet_operator.events import EventSender
 from taskfleet_operator.fleet import FleetLimits
 from taskfleet_operator.fleet_keeping import keep_policies, read_policy, seed_fleet

@@ -48,7 +48,7 @@ def build_samples(
         if observed.statistics is not None:
             yield Sample("taskfleet_queue_wait_seconds", labels, decision.terms.wait_seconds)
             yield Sample("taskfleet_queue_arrivals_per_second", labels, decision.terms.arrivals_per_second)
-    for cause, count in causes.items():
+    for cause, count in dict(causes).items():  # a copy: metrics are read in a thread of their own
         yield Sample("taskfleet_scaling_decisions", (*labels, cause), count)
 
 

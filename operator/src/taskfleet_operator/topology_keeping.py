@@ -16,10 +16,10 @@ from itertools import islice, zip_longest
 import structlog
 
 from taskfleet_core.amqp import LoginRefusedError
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import TaskfleetError, UnavailableError
 from taskfleet_core.topology import Outcome, QueueSpec, Topology, open_topology
 from taskfleet_operator.brokers import BrokerAccess
-from taskfleet_operator.ending import end_tasks
 
 __all__ = ["QueueState", "TopologyKeeper"]
 

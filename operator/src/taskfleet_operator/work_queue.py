@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import ConflictError
-from taskfleet_operator.ending import end_tasks
 
 __all__ = ["WorkQueue"]
 

@@ -1,9 +1,10 @@
 """Updates reach their readers: none is missed between subscribing and reading, nor over a lost connection."""
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import redis.asyncio
@@ -12,7 +13,10 @@ from tests.support.events import build_progress_event, build_state_event, new_id
 from tests.support.waiting import eventually
 
 from taskfleet_api.live import LiveStore, Subscription
+from taskfleet_api.live.client import open_connection
+from taskfleet_api.live.hub import Hub
 from taskfleet_core import wire
+from taskfleet_core.ending import end_task
 from taskfleet_core.events import TaskEvent
 from taskfleet_core.states import TaskState
 
@@ -194,3 +198,27 @@ async def _announced(live: LiveStore, event: TaskEvent) -> bool:
         return await live.announce(event)
     except StoreUnavailableError:
         return False
+
+
+async def test_following_ends_also_when_a_read_misses_its_cancellation(valkey: Valkey) -> None:
+    """On Python 3.11 redis-py does: the process could not end."""
+    reading = asyncio.Event()
+
+    async def fetch_events(ids: Sequence[str]) -> list[TaskEvent]:
+        reading.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return []
+
+    hub = Hub(lambda: open_connection(valkey.url, timeout_seconds=5), fetch_events, timeout_seconds=5)
+    running = asyncio.create_task(hub.run())
+
+    async def follow() -> None:
+        async with hub.subscribe([str(new_id())]):
+            await asyncio.sleep(3600)
+
+    following = asyncio.create_task(follow())
+    async with asyncio.timeout(10):
+        await reading.wait()
+        await end_task(running)
+        await end_task(following)

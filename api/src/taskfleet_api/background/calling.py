@@ -16,9 +16,9 @@ import structlog
 from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.supervision import decide_backoff_seconds
 from taskfleet_api.callbacks import Delivery
-from taskfleet_api.live.client import end_task
 from taskfleet_api.records import CallbackLease, CallbackRecord, CallbackState, Records, TaskRecord
 from taskfleet_api.telemetry import counter
+from taskfleet_core.ending import end_task
 
 __all__ = ["Call", "CallbackSender", "decide_outcome"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from taskfleet_api.live.client import end_task
+from taskfleet_core.ending import end_task
 from taskfleet_core.errors import UnavailableError
 
 __all__ = ["LoopHealth", "Supervisor", "decide_backoff_seconds"]

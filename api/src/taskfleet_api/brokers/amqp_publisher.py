@@ -17,6 +17,7 @@ from taskfleet_api.brokers.messages import Message
 from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, FailureKind, PublishFailure
 from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.amqp import connect_amqp
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import BrokerUnavailableError
 
 __all__ = ["AmqpPublisher"]
@@ -76,8 +77,7 @@ class AmqpPublisher:
     async def close(self) -> None:
         """Stop reconnecting and close; what is in flight fails."""
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait((self._supervisor,))
+            await end_tasks([self._supervisor])
             self._supervisor = None
 
     async def publish(self, messages: Sequence[Message]) -> list[PublishFailure | None]:

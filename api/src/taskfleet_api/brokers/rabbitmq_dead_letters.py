@@ -12,6 +12,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from taskfleet_api.brokers.dead_letters import DeadLetter, DeadReason
 from taskfleet_core import wire
 from taskfleet_core.addresses import BrokerAddress
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.tls import build_tls_context
 
 __all__ = ["RabbitDeadLetters", "read_dead_letter"]
@@ -84,9 +85,7 @@ class RabbitDeadLetters:
                     readers[name] = asyncio.create_task(self._read(connection, name, handle))
                 await asyncio.sleep(REFRESH_SECONDS)
         finally:
-            for reader in readers.values():
-                reader.cancel()
-            await asyncio.gather(*readers.values(), return_exceptions=True)
+            await end_tasks(readers.values())
 
     async def _read(self, connection: AbstractConnection, name: str, handle: Handle) -> None:
         """Hand on the dead letters of one queue, until something goes wrong; the caller starts it again."""

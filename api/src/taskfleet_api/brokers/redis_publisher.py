@@ -23,6 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
 from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, FailureKind, PublishFailure
 from taskfleet_core.addresses import redact_url
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.statistics.redis import PRIORITY_STEPS, build_priority_key
 
 __all__ = ["RedisPublisher", "build_envelope", "build_list_key"]
@@ -126,8 +127,7 @@ class RedisPublisher:
     async def close(self) -> None:
         """Close connections."""
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait((self._supervisor,))
+            await end_tasks([self._supervisor])
             self._supervisor = None
         self._connected.clear()
         await self._redis.aclose()

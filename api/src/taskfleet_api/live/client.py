@@ -18,10 +18,9 @@ from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import TaskEvent
 from taskfleet_core.wire import SCHEMA_VERSION
 
-__all__ = ["end_task", "guarded", "open_client", "open_connection", "parse_event", "parse_json"]
+__all__ = ["guarded", "open_client", "open_connection", "parse_event", "parse_json"]
 
 MAX_CONNECTIONS = 32
-CANCEL_AGAIN_SECONDS = 0.2
 # What a connection says of itself. Left to redis-py, each one would read the package's metadata from disk again.
 DRIVER = DriverInfo()
 
@@ -67,19 +66,6 @@ async def guarded(what: str, timeout_seconds: float) -> AsyncIterator[None]:
             yield
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailableError(f"while {what}: {type(error).__name__}: {error}"[:300]) from error
-
-
-async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it is gone.
-
-    Once is not enough on Python 3.11: redis-py sends inside `asyncio.wait_for`, which loses a cancellation that comes
-    together with its result.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=CANCEL_AGAIN_SECONDS)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error
 
 
 def parse_json(text: str | bytes | None) -> Any:

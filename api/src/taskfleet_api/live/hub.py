@@ -9,7 +9,7 @@ import contextlib
 import math
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from taskfleet_api.live.client import parse_event
 from taskfleet_api.live.subscriptions import Subscription
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.events import TaskEvent
 from taskfleet_core.wire import UPDATES_CHANNEL_PREFIX, updates_channel
 
@@ -94,15 +95,10 @@ class Hub:
         try:
             async with asyncio.timeout(self._timeout * 2):
                 await connection.connect()  # type: ignore[no-untyped-call]
-            # With a limit of its own the connection would send inside `asyncio.wait_for`, see `end_task`.
+            # With a limit of its own the connection would send inside `asyncio.wait_for`, see `taskfleet_core.ending`.
             connection.socket_timeout = None
             self._resubscribe_all()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(connection))
-                group.create_task(self._write(connection))
-                group.create_task(self._settle())
-        except* Exception as errors:
-            raise _first(errors) from errors
+            await _run_until_one_fails([self._read(connection), self._write(connection), self._settle()])
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await connection.disconnect(nowait=True)
@@ -241,9 +237,12 @@ class Hub:
                 subscription.set_connected(True)
 
 
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exception)
-    return error
+async def _run_until_one_fails(loops: Iterable[Coroutine[None, None, None]]) -> None:
+    """Raises what the first of them fails with. No TaskGroup: it cancels each once, and waits for what missed that."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_tasks(tasks)
+    for task in done:
+        task.result()

@@ -17,6 +17,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from taskfleet_api.records.sqlite_connection import SqliteConnections
 from taskfleet_core.errors import InvalidInputError, RecordsUnavailableError, TaskfleetError
 
 __all__ = ["Database", "build_async_url", "open_database"]
@@ -79,10 +80,17 @@ def _take_tls(url: URL) -> tuple[URL, dict[str, Any]]:
 class Database:
     """The engines of one database and the rules that every statement follows."""
 
-    def __init__(self, write: AsyncEngine, read: AsyncEngine, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        write: AsyncEngine,
+        read: AsyncEngine,
+        timeout_seconds: float,
+        sqlite_connections: SqliteConnections | None = None,
+    ) -> None:
         self.write = write
         self.read = read
         self.timeout_seconds = timeout_seconds
+        self._sqlite_connections = sqlite_connections
         self.is_postgresql = write.dialect.name == "postgresql"
         self.is_mysql = write.dialect.name in ("mysql", "mariadb")
         self.is_sqlite = write.dialect.name == "sqlite"
@@ -92,6 +100,8 @@ class Database:
         await self.write.dispose()
         if self.read is not self.write:
             await self.read.dispose()
+        if self._sqlite_connections is not None:
+            await self._sqlite_connections.wait_ended(self.timeout_seconds)
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection]:
@@ -240,13 +250,14 @@ def _refuse_closed(adapted: Any, _record: Any, _proxy: Any) -> None:
 
 
 def _open_sqlite(url: URL, pool_size: int, timeout_seconds: float, options: dict[str, Any]) -> Database:
-    connect_args = {"timeout": timeout_seconds}
+    connections = SqliteConnections()
+    connect_args = {"timeout": timeout_seconds, "async_creator_fn": connections.connect}
     write = create_async_engine(url, pool_size=1, max_overflow=0, connect_args=connect_args, **options)
     read = create_async_engine(url, pool_size=pool_size, max_overflow=0, connect_args=connect_args, **options)
     for engine, begin in ((write, "BEGIN IMMEDIATE"), (read, "BEGIN")):
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _build_begin(begin))
-    return Database(write, read, timeout_seconds)
+    return Database(write, read, timeout_seconds, connections)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

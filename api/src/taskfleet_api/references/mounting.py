@@ -11,6 +11,7 @@ from taskfleet_api.references.migrating import apply_migrations
 from taskfleet_api.references.outcomes import RowContract, RowTasks
 from taskfleet_api.references.rows import Rows
 from taskfleet_api.tasks.service import Services
+from taskfleet_core.ending import end_tasks
 
 __all__ = ["find_references", "run_references"]
 
@@ -53,6 +54,4 @@ async def run_references(app: FastAPI, services: Services) -> AsyncIterator[None
     try:
         yield
     finally:
-        for loop in loops:
-            loop.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await end_tasks(loops)

@@ -22,6 +22,7 @@ from taskfleet.local.services import Service
 from taskfleet.local.store import LocalStore
 from taskfleet.local.valkey import EmbeddedValkey
 from taskfleet.local.workers import WorkerPool
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import InvalidInputError, TaskfleetError, UnavailableError
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.scaling import Decision, build_report
@@ -263,9 +264,7 @@ class Fleet:
 
     async def _cancel_tasks(self, *, keep_services: bool) -> None:
         gone = [task for task in self._tasks if not (keep_services and task.get_name() == SERVICE_TASK)]
-        for task in gone:
-            task.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
+        await end_tasks(gone)
         self._tasks = [task for task in self._tasks if task not in gone]
 
     async def stop(self, *, hurry: bool) -> None:

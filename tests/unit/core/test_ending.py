@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
-from taskfleet_operator import ending
-from taskfleet_operator.ending import end_tasks
+from taskfleet_core import ending
+from taskfleet_core.ending import end_tasks
 
 
 async def test_a_task_that_misses_its_first_cancellation_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
