@@ -1,5 +1,6 @@
 """Scaling in, tried with many fleets: nobody is interrupted, and it comes to an end."""
 
+import functools
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,20 @@ SLOTS = 4
 def build_pod(name, *, age=0, ready=True, cost=None):
     """A pod whose uid is its name."""
     return PodFacts(name, name, NOW - timedelta(seconds=age), ready, False, cost)
+
+
+@functools.cache
+def build_queue(grace_seconds, wanted):
+    """Manifest and model of the fleet's TaskQueue, pinned."""
+    worker = {"image": "a:1", "app": "a:b", "concurrency": SLOTS, "maxTaskSeconds": 600}
+    worker["gracePeriodSeconds"] = grace_seconds
+    raw = {
+        "apiVersion": "taskfleet.dev/v1alpha1",
+        "kind": "TaskQueue",
+        "metadata": {"name": "q", "namespace": "team", "uid": "u1"},
+        "spec": {"worker": worker, "scaling": {"replicas": wanted}},
+    }
+    return raw, TaskQueue.model_validate(raw)
 
 
 def build_beat(name, busy, consuming):
@@ -122,18 +137,11 @@ class Fleet:
 
     def observe(self, wanted):
         """What the operator sees; heartbeats are a second old."""
-        worker = {"image": "a:1", "app": "a:b", "concurrency": SLOTS, "maxTaskSeconds": 600}
-        worker["gracePeriodSeconds"] = 600 if self.covered else 10
-        raw = {
-            "apiVersion": "taskfleet.dev/v1alpha1",
-            "kind": "TaskQueue",
-            "metadata": {"name": "q", "namespace": "team", "uid": "u1"},
-            "spec": {"worker": worker, "scaling": {"replicas": wanted}},
-        }
+        raw, queue = build_queue(600 if self.covered else 10, wanted)
         replicas = len(self.workers)
         deployed = {"metadata": {"name": "q-worker", "resourceVersion": "7"}, "spec": {"replicas": replicas}}
         return Observed(
-            queue=TaskQueue.model_validate(raw),
+            queue=queue,
             raw=raw,
             credentials=Credentials("amqp://b", "redis://r"),
             children={("Deployment", "q-worker"): deployed},
