@@ -1,5 +1,6 @@
 """Every operation over real HTTPS with no, a wrong, an expired, another tenant's and a reading credential."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -127,6 +128,24 @@ def test_a_reading_key_changes_nothing(site: Site) -> None:
     assert site.ask("GET", f"{API_PREFIX}/keys", "reading").status_code == 403
     assert site.ask("GET", f"{API_PREFIX}/tasks/{site.task}", "reading").status_code == 200
     assert site.read_state() == ("scheduled", 86_400)
+
+
+def test_open_streams_end_with_their_key(site: Site) -> None:
+    """What happens after a key was revoked is not told to whoever still has a stream open."""
+    site.keys["leaving"] = site._make("leaving", ["read"])
+    task = site.client.post(f"{API_PREFIX}/tasks", json=BODY | {"countdown_seconds": 3600}, headers=site.admin)
+    url = f"{API_PREFIX}/tasks/{task.json()['id']}"
+    with contextlib.ExitStack() as stack:
+        streams = []
+        for path in (f"{url}/events?follow=true", f"{API_PREFIX}/tasks:events?id={task.json()['id']}", LISTING_STREAM):
+            answer = stack.enter_context(site.client.stream("GET", path, headers=site.keys["leaving"]))
+            lines = answer.iter_lines()
+            next(line for line in lines if line.startswith("data: "))
+            streams.append(lines)
+        for change in (f"{API_PREFIX}/keys/leaving", url):
+            site.client.delete(change, headers=site.admin).raise_for_status()
+        told = [[line for line in lines if line.startswith("data: ")] for lines in streams]
+    assert told == [[], [], []]
 
 
 def test_only_what_is_listed_is_open(site: Site) -> None:

@@ -4,7 +4,7 @@ The caller of the request in hand stands in a context variable, so that every se
 question. Outside of requests (background loops, local mode without keys) it is ANYBODY.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from taskfleet_api.tasks.model import ANONYMOUS
 from taskfleet_core.scopes import KeyScope
 
-__all__ = ["ANYBODY", "Caller", "KeyScope", "acting_as", "find_scope", "find_verb", "get_caller"]
+__all__ = [
+    "ANYBODY",
+    "Caller",
+    "KeyScope",
+    "acting_as",
+    "find_scope",
+    "find_verb",
+    "get_caller",
+    "is_still_allowed",
+]
 
 API = "/api/v1/"
 COLLECTIONS = frozenset({f"{API}tasks", f"{API}tasks:stream", f"{API}queues", f"{API}schedules"})
@@ -56,6 +65,7 @@ class Caller:
 
 ANYBODY = Caller(ANONYMOUS, frozenset({KeyScope.ADMIN}))
 _caller: ContextVar[Caller] = ContextVar("taskfleet_caller", default=ANYBODY)
+_check: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("taskfleet_check", default=None)
 
 
 def get_caller() -> Caller:
@@ -63,14 +73,21 @@ def get_caller() -> Caller:
     return _caller.get()
 
 
+async def is_still_allowed() -> bool:
+    """Whether the request in hand would be let in now, too: for answers that take long."""
+    check = _check.get()
+    return check is None or await check()
+
+
 @contextmanager
-def acting_as(caller: Caller) -> Iterator[None]:
-    """Do what follows as this caller."""
-    token = _caller.set(caller)
+def acting_as(caller: Caller, check: Callable[[], Awaitable[bool]] | None = None) -> Iterator[None]:
+    """Do what follows as this caller; `check` says whether the caller would still be let in."""
+    caller_before, check_before = _caller.set(caller), _check.set(check)
     try:
         yield
     finally:
-        _caller.reset(token)
+        _caller.reset(caller_before)
+        _check.reset(check_before)
 
 
 def find_scope(method: str, path: str) -> KeyScope:

@@ -53,11 +53,21 @@ class User:
 class KubernetesAccess:
     """Asks the Kubernetes API, as the ServiceAccount whose token is in `token_file`; it needs system:auth-delegator."""
 
-    def __init__(self, url: str, *, token_file: Path, ca_file: Path, audiences: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token_file: Path,
+        ca_file: Path,
+        audiences: Sequence[str] = (),
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         context = ssl.create_default_context(cafile=str(ca_file))
         # Python 3.13 refuses authorities without key usage, which many clusters have.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        self._client = httpx.AsyncClient(base_url=url, verify=context, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._client = httpx.AsyncClient(
+            base_url=url, verify=context, timeout=TIMEOUT_SECONDS, trust_env=False, transport=transport
+        )
         self._token_file = token_file
         self._audiences = tuple(audiences)
         self._questions = asyncio.Semaphore(QUESTIONS_AT_ONCE)
@@ -95,6 +105,9 @@ class KubernetesAccess:
             spec["audiences"] = list(self._audiences)
         status = await self._create("authentication.k8s.io", "TokenReview", spec)
         if not status.get("authenticated"):
+            return None
+        # Who knows nothing of audiences leaves them out, and lets in tokens that were made for others.
+        if self._audiences and not set(self._audiences) & set(status.get("audiences") or ()):
             return None
         user = status["user"]
         return User(user["username"], user.get("uid", ""), tuple(user.get("groups", ())))
@@ -138,11 +151,10 @@ class _KubernetesCaller(Caller):
     answers: dict[Question, bool] = field(default_factory=dict)
 
     async def prepare(self, queues: Sequence[str]) -> None:
-        """Ask what is not known yet."""
-        questions = {question for queue in queues if (question := self._build_question(queue)) is not None}
-        open_questions = sorted(questions - self.answers.keys())
-        answers = await asyncio.gather(*(self.access.may(self.user, question) for question in open_questions))
-        self.answers.update(zip(open_questions, answers, strict=True))
+        """Ask, also what was answered before: a stream goes on for longer than a right may."""
+        questions = sorted({question for queue in queues if (question := self._build_question(queue)) is not None})
+        answers = await asyncio.gather(*(self.access.may(self.user, question) for question in questions))
+        self.answers.update(zip(questions, answers, strict=True))
 
     def sees(self, queue: str) -> bool:
         """What nobody asked for is not seen."""

@@ -116,3 +116,14 @@ def test_without_authentication_the_document_tells_of_none(tmp_path: Path) -> No
     document = create_app(build_settings(tmp_path)).openapi()
     assert "securitySchemes" not in document["components"]
     assert all("401" not in op["responses"] for ops in document["paths"].values() for op in ops.values())
+
+
+@on_shared
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+@pytest.mark.parametrize("values", [(KEY, "other"), ("other", KEY), (KEY, KEY)])
+async def test_two_keys_are_one_too_many(shared: RunningApp, name: str, values: tuple[str, str]) -> None:
+    """A proxy in front may have looked at the other one."""
+    start = "Bearer " if name == "Authorization" else ""
+    headers = [(name, start + value) for value in values]
+    for method, body in (("GET", None), ("POST", TASK)):
+        assert (await shared.client.request(method, URL, json=body, headers=headers)).status_code == 401

@@ -145,6 +145,9 @@ def test_a_setting_lets_in_networks_and_hosts_and_keeps_others_out() -> None:
             policy.check(url)
     with pytest.raises(RefusedReceiverError):
         policy.check_addresses(policy.check("http://hooks/"), [IPv4Address("1.1.1.1")])
+    for way_around in (IPv4Address("1.1.1.1"), IPv6Address("64:ff9b::1.1.1.1")):
+        with pytest.raises(RefusedReceiverError):
+            policy.check_addresses(policy.check("http://example.org/"), [way_around])
     with pytest.raises(RefusedReceiverError):
         CallbackPolicy(CallbackRules(https_only=True)).check("http://example.org/")
 

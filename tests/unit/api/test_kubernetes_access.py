@@ -9,7 +9,7 @@ from tests.support.processes import free_port
 from tests.unit.api.conftest import build_settings
 
 from taskfleet_api.app import create_app
-from taskfleet_api.kubernetes_access import find_kubernetes_url
+from taskfleet_api.kubernetes_access import KubernetesAccess, find_kubernetes_url
 
 KEY = "correct-horse-battery-staple"
 
@@ -50,3 +50,17 @@ async def test_a_kubernetes_api_that_is_away_is_a_503_for_tokens_and_nothing_to_
             assert answer.status_code == 503
             assert "Kubernetes" in answer.json()["detail"]
         assert (await client.get("/api/v1/tasks", headers={"X-API-Key": KEY})).status_code == 200
+
+
+@pytest.mark.parametrize(("audiences", "is_good"), [(["taskfleet"], True), (["other"], False), (None, False)])
+async def test_a_token_must_be_made_for_us(tmp_path: Path, audiences: list[str] | None, is_good: bool) -> None:
+    """Also when who reviews it knows nothing of audiences: then the answer has none."""
+    token = tmp_path / "token"
+    token.write_text("mine")
+    status = {"authenticated": True, "user": {"username": "jane"}, "audiences": audiences}
+    reviewer = httpx.MockTransport(lambda _: httpx.Response(201, json={"status": status}))
+    access = KubernetesAccess(
+        "https://cluster", token_file=token, ca_file=Path(certifi.where()), audiences=["taskfleet"], transport=reviewer
+    )
+    assert (await access.identify(b"a.b.c", b"digest", "GET", "/api/v1/tasks") is not None) is is_good
+    await access.close()

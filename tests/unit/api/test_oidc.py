@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -31,23 +32,34 @@ def describe_keys() -> list[dict[str, Any]]:
     return [rsa_key | {"kid": "r", "use": "sig"}, ec_key | {"kid": "e"}, {"kty": "oct", "k": "AAAA", "kid": "o"}]
 
 
+def encode(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
 class Issuer:
     """The two documents of an issuer, over HTTP."""
 
     def __init__(self) -> None:
         self.url = ""
         self.requests = 0
-        self.is_away = False
+        self.is_away = self.is_slow = False
+        self.padding = 0
+        self._answering: list[asyncio.Future[None]] = []
         self.keys = describe_keys()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._answering.append(asyncio.ensure_future(self._serve(reader, writer)))
+
+        self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
+        self.is_slow = False
+        await asyncio.gather(*self._answering)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,14 +68,21 @@ class Issuer:
         document: Any = {"keys": self.keys}
         if b"openid-configuration" in head:
             document = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
-        body = b"" if self.is_away else json.dumps(document).encode()
+        body = b"" if self.is_away else json.dumps(document).encode() + b" " * self.padding
+        while self.is_slow:
+            await asyncio.sleep(0.01)
         status = b"503 Away" if self.is_away else b"200 OK"
-        writer.write(b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
-        await writer.drain()
+        with contextlib.suppress(ConnectionError):
+            head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
+            writer.write(head + body)
+            await writer.drain()
         writer.close()
-        await writer.wait_closed()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
-    def sign(self, key: Any = RSA_KEY, algorithm: str = "RS256", key_id: str = "r", **claims: Any) -> str:
+    def sign(
+        self, key: Any = RSA_KEY, algorithm: str = "RS256", key_id: str = "r", headers: Any = None, **claims: Any
+    ) -> str:
         """A token that is right but for what the test says."""
         usual = {
             "iss": self.url,
@@ -73,7 +92,7 @@ class Issuer:
             "scope": "openid taskfleet:submit taskfleet:read",
         }
         wanted = {name: value for name, value in (usual | claims).items() if value is not None}
-        return jwt.encode(wanted, key, algorithm=algorithm, headers={"kid": key_id})
+        return jwt.encode(wanted, key, algorithm=algorithm, headers={"kid": key_id, **(headers or {})})
 
 
 @pytest.fixture
@@ -123,6 +142,13 @@ async def test_every_other_token_is_refused(issuer: Issuer, access: OidcAccess) 
         "a password in place of a key": issuer.sign("x" * 64, "HS256"),
         "no signature": f"{unsigned}.",
         "no token": "a.b.c",
+        "a list as the subject": issuer.sign(sub=["jane"]),
+        "an empty subject": issuer.sign(sub=""),
+        "a subject of two lines": issuer.sign(sub="jane\nadmin"),
+        "an end that is no number": issuer.sign(exp="soon"),
+        "an end without end": issuer.sign(exp=float("inf")),
+        "a demand that is not understood": issuer.sign(headers={"crit": ["b64"], "b64": False}),
+        "too deep": ".".join((encode(b'{"alg":"RS256"}'), encode(b"[" * 100_000), "x")),
     }
     for name, token in wrong.items():
         assert await access.identify(token.encode()) is None, name
@@ -147,6 +173,43 @@ async def test_new_keys_are_found_and_old_ones_outlive_an_outage(
     assert await access.identify(issuer.sign().encode()) is not None
     issuer.is_away = True
     assert await access.identify(issuer.sign().encode()) is not None
+
+
+async def test_an_issuer_that_is_away_from_the_start_is_not_asked_by_every_caller(
+    issuer: Issuer, access: OidcAccess
+) -> None:
+    issuer.is_away = True
+    tokens = [issuer.sign(OTHER_KEY, key_id=str(number)).encode() for number in range(20)]
+    answers = await asyncio.gather(*map(access.identify, tokens), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {UnavailableError}
+    assert issuer.requests == 1
+
+
+async def test_an_issuer_that_hangs_holds_nobody_up_for_long(
+    issuer: Issuer, access: OidcAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc_access, "TIMEOUT_SECONDS", 0.2)
+    issuer.is_slow = True
+    async with asyncio.timeout(5):
+        with pytest.raises(UnavailableError):
+            await access.identify(issuer.sign().encode())
+    issuer.is_slow = False
+
+
+async def test_a_flood_from_the_issuer_is_not_read(issuer: Issuer, access: OidcAccess) -> None:
+    issuer.padding = 2 * oidc_access.MOST_BYTES
+    with pytest.raises(UnavailableError):
+        await access.identify(issuer.sign().encode())
+
+
+async def test_a_key_that_is_not_understood_does_not_spoil_the_others(issuer: Issuer, access: OidcAccess) -> None:
+    issuer.keys = [*issuer.keys, {"kty": "EC", "crv": "none", "kid": "n"}, {"kty": "RSA"}, "text", None]  # type: ignore[list-item]
+    assert await access.identify(issuer.sign().encode()) is not None
+
+
+async def test_keys_are_not_fetched_in_clear_text(access: OidcAccess) -> None:
+    with pytest.raises(ValueError, match="https"):
+        await access._fetch("http://login.example.com/keys")
 
 
 async def test_without_any_key_nobody_can_be_judged(issuer: Issuer, access: OidcAccess) -> None:

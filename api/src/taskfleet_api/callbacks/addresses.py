@@ -6,7 +6,7 @@ ranges, and every form in which IPv6 wraps an IPv4 address, except NAT64, whose 
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 
-__all__ = ["Address", "is_public"]
+__all__ = ["Address", "is_public", "unwrap_nat64"]
 
 Address = IPv4Address | IPv6Address
 
@@ -40,11 +40,15 @@ _SPECIAL_IPV4 = tuple(
 )
 
 
+def unwrap_nat64(address: Address) -> Address:
+    """The IPv4 address that a NAT64 gateway would connect to; any other address as it is."""
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address
+
+
 def is_public(address: Address) -> bool:
     """Whether the address is one of a host on the public internet."""
+    address = unwrap_nat64(address)
     if isinstance(address, IPv6Address):
-        if address in _NAT64:
-            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
         if address.scope_id is not None or address not in _GLOBAL_UNICAST:
             return False
         return not any(address in network for network in _SPECIAL_IPV6)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from taskfleet_api.callbacks.addresses import Address, is_public
+from taskfleet_api.callbacks.addresses import Address, is_public, unwrap_nat64
 
 __all__ = ["MAX_URL_LENGTH", "CallbackPolicy", "CallbackRules", "RefusedReceiverError", "Target", "parse_target"]
 
@@ -167,7 +167,7 @@ class CallbackPolicy:
                 raise RefusedReceiverError("The host is at an address of an inner or reserved network.")
 
     def _may_call(self, host: str, address: Address) -> bool:
-        if any(address in network for network in self._rules.refused):
+        if any(one in network for network in self._rules.refused for one in (address, unwrap_nat64(address))):
             return False
         return is_public(address) or any(address in network for network in self._rules.networks) or self._names(host)
 

@@ -1,6 +1,6 @@
 """`/api/v1/tasks/{id}/events` and `/api/v1/tasks:events`: what happens to tasks, as it happens."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from taskfleet_api.requests import ServicesOf, problem_responses
 from taskfleet_api.tasks.filters import Wanted
 from taskfleet_api.tasks.parameters import TaskId
-from taskfleet_api.tasks.streaming import parse_event_id, stream_changes, stream_events
+from taskfleet_api.tasks.streaming import parse_event_id, stream_changes, stream_events, stream_while_allowed
 from taskfleet_api.tasks.watching import stream_listing
 
 __all__ = ["router"]
@@ -52,9 +52,9 @@ def describe_stream(description: str, event_schema: dict[str, Any]) -> dict[str,
     return {"description": description, "content": {MEDIA_TYPE: {"schema": event_schema}}}
 
 
-def answer_stream(text: AsyncIterator[bytes]) -> StreamingResponse:
-    """Server-sent events that neither browser nor proxy holds back."""
-    return StreamingResponse(text, media_type=MEDIA_TYPE, headers=STREAM_HEADERS)
+def answer_stream(text: AsyncGenerator[bytes]) -> StreamingResponse:
+    """Server-sent events that neither browser nor proxy holds back; they end with the right to be told them."""
+    return StreamingResponse(stream_while_allowed(text), media_type=MEDIA_TYPE, headers=STREAM_HEADERS)
 
 
 @router.get(

@@ -69,7 +69,7 @@ class Tasks:
             yield record
             while True:
                 event = await updates.next(REREAD_SECONDS if updates.connected else DISCONNECTED_REREAD_SECONDS)
-                if event is None:
+                if event is None or not await get_caller().may_see(record.queue):
                     record = await self.get(task_id)
                 elif event["kind"] == "progress":
                     record = overlay(record, None, event)
@@ -91,7 +91,9 @@ class Tasks:
                     read = await self._fetch_visible(ids)
                     changed = [record for key, record in read.items() if record != records.get(key)]
                     records = read
-                elif (record := records.get(UUID(event["id"]))) is not None:
+                elif (record := records.get(UUID(event["id"]))) is not None and await get_caller().may_see(
+                    record.queue
+                ):
                     is_progress = event["kind"] == "progress"
                     record = overlay(record, None, event) if is_progress else overlay(record, event)
                     records[record.id] = record

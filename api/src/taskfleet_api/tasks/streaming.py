@@ -1,18 +1,21 @@
 """Server-sent events of one task: its states and progress as they happen."""
 
+import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from uuid import UUID
 
 import msgspec
 
+from taskfleet_api.access import is_still_allowed
 from taskfleet_api.records import TaskRecord
 from taskfleet_api.tasks.admission import OpenStreams
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.rendering import raw, render_moment
+from taskfleet_core.errors import NotFoundError
 
-__all__ = ["EventCursor", "parse_event_id", "stream_changes", "stream_events"]
+__all__ = ["EventCursor", "parse_event_id", "stream_changes", "stream_events", "stream_while_allowed"]
 
 HEARTBEAT_SECONDS = 14.5  # a little under the pause after which a quiet task is read again
 RECONNECT_MILLISECONDS = 1000
@@ -41,7 +44,7 @@ def parse_event_id(text: str | None) -> EventCursor:
 
 async def stream_events(
     tasks: Tasks, streams: OpenStreams, task_id: UUID, since: EventCursor, *, follow: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The text of the stream; ends after a final state unless `follow` asks for later attempts too.
 
     Run it in one task from beginning to end. Raises OverloadedError and NotFoundError before the first text.
@@ -60,7 +63,7 @@ async def stream_events(
                 return
 
 
-async def stream_changes(tasks: Tasks, streams: OpenStreams, ids: Sequence[UUID]) -> AsyncIterator[bytes]:
+async def stream_changes(tasks: Tasks, streams: OpenStreams, ids: Sequence[UUID]) -> AsyncGenerator[bytes]:
     """What several tasks are now and become, as text that does not end. Raises as `stream_events` does."""
     async with streams.slot("events"), aclosing(tasks.follow_many(ids)) as changes:
         yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
@@ -72,6 +75,16 @@ async def stream_changes(tasks: Tasks, streams: OpenStreams, ids: Sequence[UUID]
             if text:
                 told_at = time.monotonic()
                 yield text
+
+
+async def stream_while_allowed(text: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """The stream until it ends, or its caller would no longer be let in, or what is followed is gone."""
+    with contextlib.suppress(NotFoundError):
+        async with aclosing(text) as parts:
+            async for part in parts:
+                if not await is_still_allowed():
+                    return
+                yield part
 
 
 def render_changes(record: TaskRecord, since: EventCursor) -> tuple[bytes, EventCursor]:

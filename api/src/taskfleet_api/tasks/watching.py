@@ -6,7 +6,7 @@ The database is asked once a second for each different listing that somebody loo
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 import structlog
@@ -172,7 +172,7 @@ class Listings:
 
 async def stream_listing(
     listings: Listings, streams: OpenStreams, wanted: TaskFilter, last_event_id: str | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The text of the stream: the page, then what changes at its top, for ten minutes at most.
 
     Run it in one task from beginning to end. Raises OverloadedError before the first text.
