@@ -1,6 +1,6 @@
 // The tasks that match the filters: pages by cursor, what is new at the top, and changes of the rows in sight.
 // The top comes by a stream of the listing; while there is none, by a look every two seconds.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState, type Dispatch, type StateUpdater } from "preact/hooks";
 import { isAbort, request } from "../api/client";
 import { follow } from "../api/stream";
 import type { TaskListItem, TaskPage } from "../api/types";
@@ -41,13 +41,36 @@ interface State {
 const START: State = { rows: [], fresh: [], hasGap: false, cursor: null, loaded: false, error: undefined };
 
 export function useTaskList(query: Query): TaskList {
-  const key = JSON.stringify(query);
   const [state, setState] = useState<State>(START);
   const [turn, setTurn] = useState(0);
-  const loading = useRef<AbortController | null>(null);
+  const key = `${turn} ${JSON.stringify(query)}`;
   const seen = useRef({ first: 0, last: 50 });
-  const [view, setView] = useState("");
+  const isSeen = useVisible();
+  const restart = () => setTurn((count) => count + 1);
 
+  const load = usePages(query, key, setState);
+  useHead(query, key, state.loaded, isSeen, (told, cursor) =>
+    setState((before) => takeHead(before, told, cursor, seen.current.first === 0)));
+  const open = useOpenIds(state.rows, seen);
+  useFollowing(isSeen ? open : "", (changes) =>
+    setState((before) => ({ ...before, rows: before.rows.map((row) => (changes.has(row.id) ? { ...row, ...changes.get(row.id) } : row)) })));
+
+  return {
+    rows: state.rows,
+    fresh: state.fresh,
+    loaded: state.loaded,
+    complete: state.loaded && state.cursor === null,
+    error: state.error,
+    more: () => load(state.cursor),
+    see: (first, last) => (seen.current = { first, last }),
+    showFresh: () => (state.hasGap ? restart() : setState((before) => ({ ...before, rows: [...before.fresh, ...before.rows], fresh: [] }))),
+    restart,
+  };
+}
+
+/** Loads the first page, again when `key` changes; the function that is returned loads what is behind a cursor. */
+function usePages(query: Query, key: string, setState: Dispatch<StateUpdater<State>>): (cursor: string | null) => void {
+  const loading = useRef<AbortController | null>(null);
   const load = async (cursor: string | null) => {
     loading.current?.abort();
     const ending = (loading.current = new AbortController());
@@ -71,31 +94,35 @@ export function useTaskList(query: Query): TaskList {
     setState(START);
     void load(null);
     return () => loading.current?.abort();
-  }, [key, turn]);
+  }, [key]);
+  return (cursor) => void (cursor && !loading.current && load(cursor));
+}
 
-  const isSeen = useVisible();
+type Take = (told: readonly TaskListItem[], cursor: string | null | undefined) => void;
+
+/** Gives what is at the top: by a stream while the page is seen, else by looking. Once the first page is there. */
+function useHead(query: Query, key: string, loaded: boolean, isSeen: boolean, take: Take): void {
   const [streamed, setStreamed] = useState(false);
   useEffect(() => {
-    if (!state.loaded || !isSeen) return;
+    if (!loaded || !isSeen) return;
     const stop = follow(["tasks:stream"], query, {
       connected: setStreamed,
       refused: () => setStreamed(false),
       event({ event, data }) {
         const told = JSON.parse(data) as { items: TaskListItem[]; next_cursor?: string | null };
-        const isWhole = event === "page";
-        setState((before) => takeHead(before, told.items, isWhole ? (told.next_cursor ?? null) : undefined, seen.current.first === 0));
+        take(told.items, event === "page" ? (told.next_cursor ?? null) : undefined);
       },
     });
     return () => (stop(), setStreamed(false));
-  }, [key, turn, state.loaded, isSeen]);
+  }, [key, loaded, isSeen]);
   useEffect(() => {
-    if (!state.loaded || streamed) return;
+    if (!loaded || streamed) return;
     const ending = new AbortController();
     let timer: ReturnType<typeof setTimeout>;
     const look = async () => {
       try {
         const page = document.hidden ? null : await fetchPage(query, HEAD_ROWS, null, ending.signal);
-        if (page) setState((before) => takeHead(before, page.items, page.next_cursor, seen.current.first === 0));
+        if (page) take(page.items, page.next_cursor);
       } catch {
         // The outage is told above; the next look may find the API again.
       }
@@ -103,35 +130,24 @@ export function useTaskList(query: Query): TaskList {
     };
     timer = setTimeout(look, HEAD_MILLISECONDS);
     return () => (clearTimeout(timer), ending.abort());
-  }, [key, turn, state.loaded, streamed]);
+  }, [key, loaded, streamed]);
+}
 
-  useFollowing(isSeen ? view : "", (changes) =>
-    setState((before) => ({ ...before, rows: before.rows.map((row) => (changes.has(row.id) ? { ...row, ...changes.get(row.id) } : row)) })));
-
-  const openIds = (first: number, last: number) =>
-    state.rows.slice(first, last).filter((row) => !FINAL.has(row.state)).slice(0, MOST_FOLLOWED).map((row) => row.id);
+/** Ids of the rows in sight that are not final, in one text; it changes only for rows that are not in it yet. */
+function useOpenIds(rows: readonly TaskListItem[], seen: { current: { first: number; last: number } }): string {
+  const [ids, setIds] = useState("");
   useEffect(() => {
     // A stream is opened anew only for rows that none follows yet.
     const timer = setTimeout(() => {
-      const wanted = openIds(seen.current.first, seen.current.last);
-      const followed = new Set(view.split(" "));
-      if (!wanted.length || wanted.some((id) => !followed.has(id))) setView(wanted.join(" "));
+      const { first, last } = seen.current;
+      const open = rows.slice(first, last).filter((row) => !FINAL.has(row.state));
+      const wanted = open.slice(0, MOST_FOLLOWED).map((row) => row.id);
+      const followed = new Set(ids.split(" "));
+      if (!wanted.length || wanted.some((id) => !followed.has(id))) setIds(wanted.join(" "));
     }, SETTLE_MILLISECONDS);
     return () => clearTimeout(timer);
   });
-
-  return {
-    rows: state.rows,
-    fresh: state.fresh,
-    loaded: state.loaded,
-    complete: state.loaded && state.cursor === null,
-    error: state.error,
-    more: () => void (state.cursor && !loading.current && load(state.cursor)),
-    see: (first, last) => (seen.current = { first, last }),
-    showFresh: () =>
-      state.hasGap ? setTurn((count) => count + 1) : setState((before) => ({ ...before, rows: [...before.fresh, ...before.rows], fresh: [] })),
-    restart: () => setTurn((count) => count + 1),
-  };
+  return ids;
 }
 
 function fetchPage(query: Query, limit: number, cursor: string | null, signal: AbortSignal): Promise<TaskPage> {
