@@ -11,13 +11,14 @@ from typing import Any
 import amqp
 import asyncpg
 import httpx
-from tests.support.processes import ManagedProcess, free_port, start_process
+from tests.support.processes import ManagedProcess, descendants_of, free_port, start_process
 from tests.support.stack import Stack, StackOptions
 
 __all__ = ["Broker", "bench_stack", "forget_records", "start_peer", "wait_published"]
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH_QUEUE = "bench"
+ANSWER_SECONDS = 60
 # As it runs in production: the append-only file is written each second.
 EVERY_SECOND = ("--appendfsync", "everysec")
 
@@ -60,7 +61,14 @@ class Broker:
     """A plain AMQP connection that counts, purges and fills queues."""
 
     def __init__(self, stack: Stack) -> None:
-        self._connection = amqp.Connection(host=f"127.0.0.1:{stack.broker.port}", userid="guest", password="guest")
+        self._connection = amqp.Connection(
+            host=f"127.0.0.1:{stack.broker.port}",
+            userid="guest",
+            password="guest",
+            connect_timeout=ANSWER_SECONDS,
+            read_timeout=ANSWER_SECONDS,
+            write_timeout=ANSWER_SECONDS,
+        )
         self._connection.connect()
         self.channel = self._connection.channel()
 
@@ -128,18 +136,13 @@ def resident_mib(pid: int) -> tuple[float, float]:
 def cpu_seconds(pid: int) -> float:
     """Processor time of a process and its children so far."""
     ticks = 0
-    for each in descendants(pid):
+    for each in list_family(pid):
         with contextlib.suppress(OSError):  # ended meanwhile
             fields = Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def descendants(pid: int) -> list[int]:
+def list_family(pid: int) -> list[int]:
     """The process and all its children."""
-    found = [pid]
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with contextlib.suppress(OSError):
-            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
-                found += descendants(int(child))
-    return found
+    return [pid, *descendants_of(pid)]

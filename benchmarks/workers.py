@@ -16,7 +16,7 @@ from tests.support.stack import API_PREFIX, WORKER_APP_DIRECTORY, QueueOptions, 
 from tests.support.waiting import eventually_sync
 
 from benchmarks.figures import Figure, say
-from benchmarks.servers import BENCH_QUEUE, ROOT, Broker, descendants, forget_records, resident_mib
+from benchmarks.servers import BENCH_QUEUE, ROOT, Broker, forget_records, list_family, resident_mib
 
 __all__ = ["measure_latency", "measure_memory", "measure_workers"]
 
@@ -198,15 +198,15 @@ def _request(connection: http.client.HTTPConnection, method: str, path: str, bod
 def measure_memory(stack: Stack) -> list[Figure]:
     """Resident memory of each process after the load; children of a worker are listed apart."""
     stack.ensure_worker(BENCH_QUEUE, concurrency=CONCURRENCY)
-    parts = {"API process": descendants(stack.api_process().pid)}
+    parts = {"API process": list_family(stack.api_process().pid)}
     worker = next(w for w in stack.workers if w.queue == BENCH_QUEUE)
-    parent, *children = descendants(worker.process.pid)
+    parent, *children = list_family(worker.process.pid)
     parts["Worker, main process"] = [parent]
     parts[f"Worker, {len(children)} prefork children"] = children
     for name, part in (("RabbitMQ", stack.broker), ("Valkey", stack.valkey), ("PostgreSQL", stack.database)):
         process = getattr(part, "_process", None)
         if process is not None:
-            parts[name] = descendants(process.pid)
+            parts[name] = list_family(process.pid)
     figures = []
     for name, pids in parts.items():
         sizes = [resident_mib(pid) for pid in pids]

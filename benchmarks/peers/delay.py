@@ -6,31 +6,15 @@ backend `delay()` also subscribes to each result, which makes this peer slower.
 """
 
 import os
-from typing import Any
 
 from celery import Celery
 from fastapi import FastAPI
-from pydantic import BaseModel
+
+from benchmarks.peers.schemas import Submission, Submitted
 
 celery_app = Celery("peer", broker=os.environ["PEER_BROKER_URL"], backend=os.environ.get("PEER_RESULT_BACKEND") or None)
 celery_app.conf.task_default_queue = os.environ["PEER_QUEUE"]
 app = FastAPI()
-
-
-class Submission(BaseModel):
-    """The fields of Taskfleet's own submission, so that both sides read the same bytes."""
-
-    queue: str
-    task: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-
-
-class Submitted(BaseModel):
-    """The usual answer."""
-
-    task_id: str
-    status: str
 
 
 @celery_app.task(name="jobs.add")

@@ -15,10 +15,11 @@ from celery import Celery
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from kombu import Exchange, Queue
-from pydantic import BaseModel
 from sqlalchemy import JSON, DateTime
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from benchmarks.peers.schemas import Submission, Submitted
 
 QUEUE = os.environ["PEER_QUEUE"]
 celery_app = Celery("peer", broker=os.environ["PEER_BROKER_URL"])
@@ -46,22 +47,6 @@ class TaskRow(Base):
     kwargs: Mapped[dict[str, Any]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(default="pending")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=lambda: datetime.now(UTC))
-
-
-class Submission(BaseModel):
-    """The fields of Taskfleet's own submission, so that both sides read the same bytes."""
-
-    queue: str
-    task: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-
-
-class Submitted(BaseModel):
-    """The usual answer."""
-
-    task_id: str
-    status: str
 
 
 @celery_app.task(name="jobs.add")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.stack import Stack
 
-from benchmarks.servers import descendants, resident_mib, run_sql
+from benchmarks.servers import list_family, resident_mib, run_sql
 from taskfleet_core import wire
 
 __all__ = ["Sample", "Watcher"]
@@ -90,10 +90,7 @@ class Watcher:
 
 
 def _family(pid: int) -> Sequence[int]:
-    try:
-        return descendants(pid)
-    except OSError:
-        return []
+    return list_family(pid) if Path(f"/proc/{pid}").exists() else []
 
 
 def _sum_memory(pids: Sequence[int]) -> float:

@@ -3,20 +3,16 @@
 Needs a cluster with Taskfleet (`make cluster-up images deploy`), kubectl on PATH, and nothing else.
 """
 
-import base64
-import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from taskfleet import Client
+from taskfleet import Client, TaskfleetError
+from taskfleet.forwarding import forward_api
 
 TASKS = 500
 TASK_SECONDS = 1.0
@@ -24,7 +20,6 @@ QUEUE = "demo"
 LIMIT_SECONDS = 240
 QUIET_SECONDS = 3.0
 OPEN_STATES = ("scheduled", "pending", "queued", "running", "retrying")
-RELEASE = os.environ.get("RELEASE", "taskfleet")
 NAMESPACE = os.environ.get("NAMESPACE", "taskfleet")
 QUEUE_NAMESPACE = os.environ.get("QUEUE_NAMESPACE", "default")
 
@@ -35,29 +30,6 @@ def kubectl(*arguments: str) -> str:
     if done.returncode:
         raise SystemExit(f"kubectl {arguments[0]}: {done.stderr.strip()}")
     return done.stdout
-
-
-@contextlib.contextmanager
-def forwarded_api() -> Iterator[str]:
-    """The API's address on this machine while the block runs."""
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{RELEASE}-api", ":8000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forward:
-        assert forward.stdout is not None
-        line = forward.stdout.readline()
-        try:
-            found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if found is None:
-                raise SystemExit(f"the API cannot be reached: {line.strip()}")
-            threading.Thread(target=forward.stdout.read, daemon=True).start()
-            yield f"http://127.0.0.1:{found.group(1)}"
-        finally:
-            forward.terminate()
-
-
-def fetch_admin_key() -> str:
-    """The key that the chart generated."""
-    encoded = kubectl("-n", NAMESPACE, "get", "secret", f"{RELEASE}-admin-key", "-o", "jsonpath={.data.apiKey}")
-    return base64.b64decode(encoded).decode()
 
 
 def fetch_status() -> dict[str, Any]:
@@ -133,7 +105,7 @@ def count_done(client: Client) -> int:
 
 def main() -> int:
     """Run the demonstration."""
-    with forwarded_api() as url, Client(url, api_key=fetch_admin_key()) as client:
+    with forward_api(NAMESPACE) as address, Client(address.url, api_key=address.key) as client:
         ensure_queue(client)
         print(f"\nsubmitting {TASKS} tasks of {TASK_SECONDS:g} s each to {QUEUE}, which has no pods\n")
         timeline = Timeline()
@@ -152,4 +124,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except TaskfleetError as error:
+        sys.exit(str(error))
