@@ -23,6 +23,7 @@ up: bootstrap ## start Taskfleet on http://127.0.0.1:8000 with the example queue
 	@$(BIN)/taskfleet up --references $(foreach file,$(QUEUES),-f $(file))
 
 test: check services ## everything that CI runs: checks, then all tests
+	@hack/prepare-cluster
 	@hack/run-tests
 
 unit: bootstrap ## the inner loop: no server, seconds
