@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from taskfleet_api.records.merging import count_deliveries, decide_start, read_runtime
 from taskfleet_api.records.model import TaskRecord
 from taskfleet_core.events import TaskEvent
 from taskfleet_core.states import TaskState, supersedes
@@ -13,7 +14,8 @@ __all__ = ["overlay"]
 
 
 def overlay(record: TaskRecord, event: TaskEvent | None, progress: TaskEvent | None = None) -> TaskRecord:
-    """The record with `event` and `progress` applied where they are newer; what it does not know is left alone."""
+    """The record with `event` and `progress` applied where they are newer, as the recorder will; what it does not know
+    is left alone."""
     if event is not None:
         record = _with_state(record, event)
     if progress is not None:
@@ -30,25 +32,28 @@ def _with_state(record: TaskRecord, event: TaskEvent) -> TaskRecord:
         return record
     if event["attempt"] > record.attempt:
         record = _without_outcome(record)
-    at = datetime.fromtimestamp(event["at"], UTC)
+    at, runtime_seconds = datetime.fromtimestamp(event["at"], UTC), read_runtime(event)
+    ends = state.is_final or bool(event.get("ends_attempt"))
+    started_at = decide_start(state, at, runtime_seconds, ends=ends)
     changes: dict[str, Any] = {
         "state": state,
         "position": event["position"],
         "attempt": event["attempt"],
         "retries": event["retries"],
         "updated_at": max(at, record.updated_at),
+        "started_at": min(filter(None, (record.started_at, started_at)), default=None),
+        "runtime_seconds": runtime_seconds,
+        "result": json.dumps(event["result"], ensure_ascii=False) if "result" in event else None,
+        "result_omitted_bytes": event.get("result_omitted_bytes"),
+        "error": json.dumps(event["error"], ensure_ascii=False) if event.get("error") is not None else None,
     }
-    if state is TaskState.RUNNING:
-        changes["started_at"] = at
     if state.is_final:
         changes["finished_at"] = at
         changes["due_at"] = None
-    for name in ("worker", "runtime_seconds", "result_omitted_bytes"):
-        if name in event:
-            changes[name] = event[name]
-    for name in ("result", "error"):
-        if name in event:
-            changes[name] = json.dumps(event[name], ensure_ascii=False)  # type: ignore[literal-required]
+    if event.get("worker"):
+        changes["worker"] = event["worker"]
+    if started_at is not None or event.get("worker"):
+        changes["deliveries"] = max(record.deliveries, count_deliveries(event))
     return replace(record, **changes)
 
 
@@ -65,6 +70,7 @@ def _without_outcome(record: TaskRecord) -> TaskRecord:
         progress=None,
         progress_count=0,
         runtime_seconds=None,
+        deliveries=0,
     )
 
 

@@ -17,7 +17,18 @@ from taskfleet_api.records.model import MAX_NAME_LENGTH, RetryPolicy
 from taskfleet_api.records.texts import clean_text, encode_json
 from taskfleet_core.states import ATTEMPT_SPAN, TaskState, position
 
-__all__ = ["Attempt", "Known", "Merged", "Observation", "build_retry_delay", "merge", "parse_event"]
+__all__ = [
+    "Attempt",
+    "Known",
+    "Merged",
+    "Observation",
+    "build_retry_delay",
+    "count_deliveries",
+    "decide_start",
+    "merge",
+    "parse_event",
+    "read_runtime",
+]
 
 _STATES = {state.value: state for state in TaskState}
 
@@ -113,7 +124,6 @@ def parse_event(event: Mapping[str, Any]) -> Observation | None:
     """The event in our types, or None when it cannot be recorded (no UUID, unknown state, wrong types)."""
     try:
         state = _STATES[event["state"]]
-        runtime = event.get("runtime_seconds")
         result_known = "result" in event
         return Observation(
             id=UUID(event["id"]),
@@ -131,13 +141,24 @@ def parse_event(event: Mapping[str, Any]) -> Observation | None:
             error=encode_json(event["error"]) if event.get("error") is not None else None,
             progress=encode_json(event["progress"]) if "progress" in event else None,
             progress_count=_build_count(event.get("progress_count"), 2**63 - 1) or 0,
-            runtime_seconds=runtime if isinstance(runtime, int | float) and math.isfinite(runtime) else None,
-            deliveries=_build_count(event.get("deliveries"), MAX_COUNT) or (2 if event.get("redelivered") else 1),
+            runtime_seconds=read_runtime(event),
+            deliveries=count_deliveries(event),
             args=encode_json(event["args"]) if "args" in event else None,
             kwargs=encode_json(event["kwargs"]) if "kwargs" in event else None,
         )
     except (KeyError, ValueError, TypeError, OverflowError, OSError, AttributeError, RecursionError):
         return None
+
+
+def read_runtime(event: Mapping[str, Any]) -> float | None:
+    """How long the run took that an event ends, in seconds."""
+    runtime = event.get("runtime_seconds")
+    return runtime if isinstance(runtime, int | float) and math.isfinite(runtime) else None
+
+
+def count_deliveries(event: Mapping[str, Any]) -> int:
+    """How often the broker had delivered the message of the run that an event tells of, as far as the worker knows."""
+    return _build_count(event.get("deliveries"), MAX_COUNT) or (2 if event.get("redelivered") else 1)
 
 
 def _build_count(value: Any, limit: int) -> int | None:
@@ -238,7 +259,7 @@ def _observe(view: Attempt, seen: Observation, state: TaskState) -> bool:
         view.runtime_seconds = seen.runtime_seconds
         view.result, view.result_omitted_bytes, view.error = seen.result, seen.result_omitted_bytes, seen.error
         view.moved = view.changed = True
-    started_at = _decide_start(seen, ends)
+    started_at = decide_start(seen.state, seen.at, seen.runtime_seconds, ends=ends)
     if started_at is not None and (view.started_at is None or started_at < view.started_at):
         view.started_at, view.changed = started_at, True
     if seen.worker is not None and (
@@ -253,10 +274,10 @@ def _observe(view: Attempt, seen: Observation, state: TaskState) -> bool:
     return moved
 
 
-def _decide_start(seen: Observation, ends: bool) -> datetime | None:
-    """When the attempt had started at the latest. Short tasks are only seen at their end."""
-    if seen.state is TaskState.RUNNING:
-        return seen.at
-    if ends and seen.runtime_seconds is not None:
-        return seen.at - timedelta(seconds=max(0.0, min(seen.runtime_seconds, 1e9)))
+def decide_start(state: TaskState, at: datetime, runtime_seconds: float | None, *, ends: bool) -> datetime | None:
+    """When an attempt of which this is heard had started at the latest. Short tasks are only seen at their end."""
+    if state is TaskState.RUNNING:
+        return at
+    if ends and runtime_seconds is not None:
+        return at - timedelta(seconds=max(0.0, min(runtime_seconds, 1e9)))
     return None
