@@ -13,7 +13,7 @@ import httpx
 from tests.support.processes import ManagedProcess, free_port, start_process
 from tests.support.waiting import eventually_sync
 
-from taskfleet.local.processes import find_orphans
+from taskfleet.local.orphans import find_orphans
 
 __all__ = ["APP", "READY_SECONDS", "Up"]
 

@@ -14,7 +14,7 @@ from tests.integration.cli.running import Up
 from tests.support.brokers import RabbitMQ
 from tests.support.waiting import eventually_sync
 
-from taskfleet.local.processes import find_orphans
+from taskfleet.local.orphans import find_orphans
 
 pytestmark = pytest.mark.timeout(400)
 Make = Callable[..., Up]
@@ -113,7 +113,8 @@ def test_kill_9_loses_nothing_and_leaves_no_orphans(up: Up) -> None:
     ids = up.submit("jobs.steps", 20, seconds=1)
     up.wait_running(ids[0])
     up.kill()
-    assert {orphan.kind for orphan in find_orphans(up.data)} == {"api", "valkey", "worker"}
+    # What runs ends first, where the system tells it to; the store waits for the next start.
+    assert "valkey" in {orphan.kind for orphan in find_orphans(up.data)}
     up.start()
     assert "orphans_found" in up.log.read_text()
     done = json.loads(up.run("wait", *ids, "--timeout", "110", "-o", "json"))

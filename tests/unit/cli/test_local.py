@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ from taskfleet.local.files import FileWatch, find_files, load_queues
 from taskfleet.local.journal import Journal
 from taskfleet.local.limiting import limit_workers
 from taskfleet.local.options import UpOptions
+from taskfleet.local.orphans import find_orphans, stop_orphans
 from taskfleet.local.ports import check_port, find_free_port
-from taskfleet.local.processes import Child, find_orphans, read_failure, start_child, stop_orphans
+from taskfleet.local.processes import Child, read_failure, start_child
 from taskfleet.local.view import build_entry
 from taskfleet.local.workers import WorkerPool
 from taskfleet_core.errors import InvalidInputError
@@ -106,6 +108,44 @@ async def test_orphans_of_the_same_data_folder_are_found_and_stopped(start: Star
     finally:
         other.kill()
         other.popen.wait(10)
+
+
+async def test_a_stranger_is_no_orphan(start: Start, tmp_path: Path) -> None:
+    """Neither what a child started for itself, nor who was given the id of one that is gone."""
+    daemon = "import subprocess as s; d = s.Popen(['sleep', '60'], start_new_session=True); print(d.pid, flush=True)"
+    child = start([sys.executable, "-c", daemon], kind="worker")
+    assert child.popen.wait(20) == 0
+    pid = int((tmp_path / "one.log").read_text())
+    try:
+        gone = tmp_path / "processes" / f"{child.pid}.json"
+        stranger = gone.rename(gone.with_stem(str(pid)))
+        assert find_orphans(tmp_path) == []
+        assert not stranger.exists()
+        assert os.getpgid(pid) == pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_child_that_has_ended_is_forgotten(start: Start, tmp_path: Path) -> None:
+    child = start(kind="worker")
+    assert [orphan.pid for orphan in find_orphans(tmp_path)] == [child.pid]
+    await child.stop(10)
+    assert list((tmp_path / "processes").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a service of Linux")
+def test_children_end_by_themselves_when_they_are_left_alone_but_not_the_store(tmp_path: Path) -> None:
+    script = "import sys, time; from pathlib import Path; from taskfleet.local.processes import start_child\n"
+    script += "for kind in ('worker', 'valkey'): start_child(kind, kind, ['sleep', '60'], data=Path(sys.argv[1]), "
+    script += "log=Path(sys.argv[1]) / 'log')\nprint('started', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"started\n"
+        assert {orphan.kind for orphan in find_orphans(tmp_path)} == {"worker", "valkey"}
+        parent.kill()
+    eventually_sync(lambda: [orphan.kind for orphan in find_orphans(tmp_path)] == ["valkey"])
+    (left,) = find_orphans(tmp_path)
+    os.kill(left.pid, signal.SIGKILL)
 
 
 def test_failure_is_read_from_the_newest_part_of_the_log(start: Start, tmp_path: Path) -> None:

@@ -1,23 +1,25 @@
-"""Child processes: start in a session of their own, stop, and find what a killed run left behind."""
+"""Child processes: started in a session of their own, noted in the data folder, and stopped."""
 
 import asyncio
 import contextlib
+import ctypes
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskfleet.local.orphans import forget_process, note_process
 from taskfleet_core.worker_ends import explain_worker_end
 
-__all__ = ["Child", "Orphan", "find_orphans", "read_failure", "start_child", "stop_orphans"]
+__all__ = ["Child", "read_failure", "start_child"]
 
-# In the environment of every child: "<kind>:<data folder>". It finds them again without any file that could be stale.
-MARKER = "TASKFLEET_LOCAL"
+# These end by themselves once this process is gone, as after SIGTERM. The store stays for what they still write to it.
+ENDING_WITH_US = frozenset({"api", "flower", "worker"})
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 POLL_SECONDS = 0.05
 TAIL_BYTES = 8192
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
@@ -32,6 +34,7 @@ class Child:
     popen: subprocess.Popen[bytes]
     log: Path
     log_start: int
+    note: Path
     started_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -51,6 +54,8 @@ class Child:
     def kill(self) -> None:
         """kill -9 of the whole group."""
         self._signal(os.killpg, signal.SIGKILL)
+        if self.exit_code is not None:
+            forget_process(self.note)
 
     def _signal(self, send: object, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -94,14 +99,36 @@ def start_child(
         start = output.tell()
         popen = subprocess.Popen(
             list(command),
-            env={**_inherit(), **(environment or {}), MARKER: f"{kind}:{data}"},
+            env={**_inherit(), **(environment or {})},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in the terminal is for us alone
+            preexec_fn=_build_end_with_us() if kind in ENDING_WITH_US else None,
         )
-    return Child(kind, name, popen, log, start)
+    try:
+        note = note_process(data, kind, popen.pid)
+    except OSError:  # a full disk, say: what nobody would find again shall not run
+        os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+        raise
+    return Child(kind, name, popen, log, start, note)
+
+
+def _build_end_with_us() -> Callable[[], None] | None:
+    """What a child runs before its program: Linux shall send it SIGTERM when the thread that started it, our main one,
+    is gone. Everything is looked up here: between fork and exec nothing may be waited for."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def end_with_us() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # gone already
+            os._exit(1)
+
+    return end_with_us
 
 
 def _rotate(log: Path) -> None:
@@ -117,74 +144,3 @@ def read_failure(log: Path, start: int = 0) -> str:
         file.seek(max(start, size - TAIL_BYTES))
         return explain_worker_end(file.read().decode(errors="replace"))
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """A child of an earlier run that is still alive."""
-
-    pid: int
-    kind: str
-
-
-def find_orphans(data: Path) -> list[Orphan]:
-    """Processes that an earlier run on the same data folder left. Only the heads of their groups."""
-    wanted = re.compile(rf"(?:^|[\0 ]){MARKER}=(\w+):{re.escape(str(data))}(?:[\0 ]|$)")
-    found = []
-    for pid, environment in _read_environments():
-        match = wanted.search(environment)
-        if match and pid != os.getpid() and _is_group_head(pid):
-            found.append(Orphan(pid, match[1]))
-    return found
-
-
-def _read_environments() -> Iterable[tuple[int, str]]:
-    """Every process of ours with its environment."""
-    if sys.platform == "linux":
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdecimal():
-                with contextlib.suppress(OSError):
-                    yield int(folder.name), (folder / "environ").read_bytes().decode(errors="replace")
-        return
-    done = subprocess.run(
-        ["ps", "axeww", "-o", "pid=,command="], capture_output=True, text=True, timeout=10, check=False
-    )
-    for line in done.stdout.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if pid.isdecimal():
-            yield int(pid), command
-
-
-def _is_group_head(pid: int) -> bool:
-    try:
-        return os.getpgid(pid) == pid
-    except OSError:
-        return False
-
-
-async def stop_orphans(orphans: Sequence[Orphan], order: Sequence[str], timeout_seconds: float) -> None:
-    """Stop them kind by kind: SIGTERM, then kill -9 of the group; what they did not finish is delivered again."""
-    for kind in order:
-        pids = [orphan.pid for orphan in orphans if orphan.kind == kind]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_seconds
-        while (pids := [pid for pid in pids if _is_alive(pid)]) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells the end of a process that is no child
-            await asyncio.sleep(POLL_SECONDS)
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        while (pids := [pid for pid in pids if _is_alive(pid)]) and time.monotonic() < deadline + 5:  # noqa: ASYNC110 - no event tells the end of a process that is no child
-            await asyncio.sleep(POLL_SECONDS)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True

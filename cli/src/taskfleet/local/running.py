@@ -19,8 +19,8 @@ from taskfleet.local.fleet import Fleet
 from taskfleet.local.journal import Journal
 from taskfleet.local.launching import FLOWER_PORT
 from taskfleet.local.options import Folders, UpOptions
+from taskfleet.local.orphans import find_orphans, stop_orphans
 from taskfleet.local.ports import check_port
-from taskfleet.local.processes import find_orphans, stop_orphans
 from taskfleet.local.references import apply_reference_settings, load_option_queues
 from taskfleet.local.view import FleetView
 from taskfleet_core.errors import ConflictError

@@ -36,8 +36,6 @@ class EmbeddedValkey:
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         command += ["--maxmemory-policy", "noeviction"]
-        # Its title would overwrite its environment, and a later run would not find it there as an orphan.
-        command += ["--set-proc-title", "no"]
         return start_child("valkey", "valkey", command, data=self._data, log=self._log, cwd=self._folder)
 
     async def probe(self) -> bool:
