@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 from tests.support.ledger import Account, read_ledger, reconcile
 from tests.support.stack import API_PREFIX
+from tests.support.task_api import OPEN_STATES
 from tests.support.waiting import eventually_sync
 
 __all__ = ["QUEUE", "Load"]
@@ -27,7 +29,6 @@ REFUSED_PAUSE_SECONDS = 0.2
 REQUEST_SECONDS = 10
 BATCH = 5
 MOST_TASKS = 20_000
-OPEN_STATES = ["scheduled", "pending", "queued", "running", "retrying"]
 # One turn of ten each: five single, one batch of five, one delayed, one of each kind of retry, one cancelled.
 TURNS = ("single", "single", "delayed", "single", "retried", "batch", "single", "failing", "single", "cancelled")
 SUCCEEDED = frozenset({"succeeded"})
@@ -163,7 +164,7 @@ class Load:
             records = eventually_sync(lambda: self.fetch_all(client), 30, 0.5)
         return reconcile(self.promises, records, read_ledger(self.ledger), self.promises)
 
-    def fetch(self, client: httpx.Client, states: list[str], limit: int) -> list[Json]:
+    def fetch(self, client: httpx.Client, states: Sequence[str], limit: int) -> list[Json]:
         """The newest records of this load in these states; what cannot be read is not "none"."""
         try:
             return list(self._list(client, states, limit, None)["items"])
@@ -184,7 +185,7 @@ class Load:
         except (httpx.HTTPError, AssertionError, ValueError):
             return None
 
-    def _list(self, client: httpx.Client, states: list[str], limit: int, cursor: str | None) -> Json:
+    def _list(self, client: httpx.Client, states: Sequence[str], limit: int, cursor: str | None) -> Json:
         params: Json = {"metadata": f"run={self.marker}", "limit": limit, "state": states}
         if cursor:
             params["cursor"] = cursor

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from tests.support.processes import free_port, start_process
-from tests.support.task_api import TaskApi
+from tests.support.task_api import OPEN_STATES, TaskApi
 from tests.support.waiting import eventually_sync
 
 __all__ = ["Cluster", "CommandError", "Load", "build_queue", "cluster", "open_cluster", "running_cluster"]
@@ -34,7 +34,6 @@ RELEASE = "taskfleet"
 NOTES = "taskfleet:task:runs:"  # as in the test app
 UP_SECONDS = 2400  # cold: Kubernetes is compiled
 IMAGES_SECONDS = 1200
-OPEN_STATES = ["scheduled", "pending", "queued", "running", "retrying"]
 VALUES = {
     "image": {"tag": "dev"},
     "crd": {"enabled": False},

@@ -10,9 +10,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from tests.support.task_api import FINAL_STATES
+
 __all__ = ["Account", "Cause", "Run", "read_ledger", "reconcile"]
 
-FINAL = frozenset({"succeeded", "failed", "cancelled", "expired", "dead"})
 SUCCEEDED = frozenset({"succeeded"})
 DETAILS = 5  # tasks told in full
 
@@ -118,11 +119,11 @@ def reconcile(
     for run in noted:
         by_task.setdefault(run.id, []).append(run)
     states = {i: str(records[i]["state"]) if i in records else "unknown" for i in ids}
-    lost = tuple(i for i in ids if states[i] not in FINAL)
+    lost = tuple(i for i in ids if states[i] not in FINAL_STATES)
     untold = tuple(i for i in ids if states[i] == "succeeded" and i not in by_task)
     strays = tuple(sorted(set(records) - set(ids)))
     expected = may_end or {}
-    unexpected = tuple(i for i in ids if states[i] in FINAL and states[i] not in expected.get(i, SUCCEEDED))
+    unexpected = tuple(i for i in ids if states[i] in FINAL_STATES and states[i] not in expected.get(i, SUCCEEDED))
     wrong = [*lost[:DETAILS], *untold[:DETAILS], *strays[:DETAILS], *unexpected[:DETAILS]]
     causes = {i: list(_second_runs(group)) for i, group in by_task.items()}
     wrong += [i for i, found in causes.items() if Cause.UNEXPLAINED in found][:DETAILS]

@@ -12,9 +12,11 @@ import httpx
 from tests.support.stack import API_PREFIX
 from tests.support.waiting import eventually_sync
 
-__all__ = ["FINAL", "ServerEvent", "TaskApi"]
+__all__ = ["FINAL_STATES", "OPEN_STATES", "ServerEvent", "TaskApi"]
 
-FINAL = {"succeeded", "failed", "cancelled", "expired", "dead"}
+# Written out, not taken from the code that is tested.
+OPEN_STATES = ("scheduled", "pending", "queued", "running", "retrying")
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled", "expired", "dead"})
 Json = dict[str, Any]
 
 
@@ -59,7 +61,7 @@ class TaskApi:
 
     def wait(self, task_id: str, *states: str, timeout_seconds: float = 20) -> Json:
         """The task once it is in one of `states` (default: any final one)."""
-        wanted = set(states) or FINAL
+        wanted = set(states) or FINAL_STATES
         last: Json = {}
 
         def probe() -> Json | None:

@@ -5,20 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import uuid_utils.compat
+from tests.support.events import build_state_event, new_id
 
 from taskfleet_api.records import NewTask
 from taskfleet_core.events import TaskEvent
-from taskfleet_core.states import TaskState, position
+from taskfleet_core.states import TaskState
 
-__all__ = ["NOW", "build_event", "build_task", "build_tasks", "new_id"]
+__all__ = ["NOW", "build_event", "build_task", "build_tasks", "celery_id", "ids_of", "new_id"]
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, 123456, tzinfo=UTC)
-
-
-def new_id() -> UUID:
-    """A UUIDv7."""
-    return UUID(int=uuid_utils.compat.uuid7().int)
 
 
 def build_task(**fields: Any) -> NewTask:
@@ -33,23 +28,8 @@ def build_tasks(count: int, **fields: Any) -> list[NewTask]:
 
 def build_event(task_id: UUID, state: str, seconds: float = 1.0, **fields: Any) -> TaskEvent:
     """What a worker says `seconds` after NOW."""
-    event: Any = {
-        "schema": 1,
-        "kind": "state",
-        "id": str(task_id),
-        "queue": "mail",
-        "task": "mail.send",
-        "state": state,
-        "attempt": 1,
-        "retries": 0,
-        "at": NOW.timestamp() + seconds,
-        "worker": "worker-1",
-        **fields,
-    }
-    event["position"] = position(
-        event["attempt"], event["retries"], TaskState(state), ends_attempt=bool(fields.get("ends_attempt"))
-    )
-    return event  # type: ignore[no-any-return]
+    usual = {"queue": "mail", "task": "mail.send", "at": NOW.timestamp() + seconds, "worker": "worker-1"}
+    return build_state_event(TaskState(state), task_id, **usual | fields)
 
 
 def celery_id() -> UUID:

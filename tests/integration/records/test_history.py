@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from msgspec import structs
 from tests.integration.records.samples import build_task
+from tests.support.events import build_registration
 from tests.support.queue_samples import AT, build_sample
 
 from taskfleet_api.records import QueueSample, Records
-from taskfleet_core.events import QueueRegistration
 
 STEP = timedelta(seconds=10)
 FULL = build_sample(running=1.5, oldest_wait_seconds=3.25, waits={0: 3, 41: 1}, reason="zwölf \ud800 \0 waiting tasks")
@@ -58,10 +58,7 @@ async def test_old_intervals_go_whole_and_the_oldest_first(records: Records) -> 
 
 
 async def test_the_oldest_task_at_the_broker_is_the_one_accepted_first(records: Records) -> None:
-    registration = QueueRegistration(
-        schema=1, namespace="default", name="q", queueName="q", uid="u", broker="default", limits={}, at=1.0
-    )
-    await records.save_queues([registration, registration | {"queueName": "empty"}])  # type: ignore[list-item]
+    await records.save_queues([build_registration("q"), build_registration("empty")])
     tasks = [build_task(queue="q", created_at=AT + number * STEP) for number in range(3)]
     await records.insert_tasks(tasks)
     assert await records.fetch_oldest(["q", "empty"]) == {}

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from tests.support.events import build_registration
 from tests.support.processes import free_port
 
 from taskfleet_api.app import Api, create_app
@@ -28,18 +28,7 @@ class RunningApp:
 
     async def add_queue(self, name: str, **limits: Any) -> None:
         """Register a queue as the operator would."""
-        await self.app.state.services.background.directory.register(
-            {
-                "schema": 1,
-                "namespace": "default",
-                "name": name,
-                "queueName": name,
-                "uid": f"uid-{name}",
-                "broker": "default",
-                "limits": limits,
-                "at": time.time(),
-            }
-        )
+        await self.app.state.services.background.directory.register(build_registration(name, **limits))
 
 
 def build_settings(tmp_path: Path, **overrides: Any) -> Settings:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.events import build_registration
 from tests.unit.api.conftest import RunningApp, on_shared
 
 from taskfleet_api.app import create_app
@@ -137,18 +138,7 @@ async def test_a_full_backlog_is_503_until_there_is_room(running: RunningApp) ->
 
 
 async def test_a_queue_elsewhere_is_scaled_only(running: RunningApp) -> None:
-    await running.app.state.services.background.directory.register(
-        {
-            "schema": 1,
-            "namespace": "n",
-            "name": "far",
-            "queueName": "far",
-            "uid": "u",
-            "broker": "another",
-            "limits": {},
-            "at": 0.0,
-        }
-    )
+    await running.app.state.services.background.directory.register(build_registration("far", "another"))
     assert (await running.client.post(URL, json=TASK | {"queue": "far"})).status_code == 409
 
 
