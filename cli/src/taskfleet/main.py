@@ -23,6 +23,7 @@ from taskfleet.commands import (
 )
 from taskfleet.errors import InvalidInputError, TaskfleetError
 from taskfleet.exit_codes import DESCRIPTIONS, ExitCode, get_exit_code
+from taskfleet.output import printable
 
 __all__ = ["app", "run"]
 
@@ -104,4 +105,4 @@ def execute(arguments: list[str], program: str = "taskfleet") -> int:
 
 def tell(text: str) -> None:
     """One message to standard error."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")

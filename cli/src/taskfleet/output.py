@@ -1,20 +1,33 @@
 """Results on standard output: JSON for scripts, tables for people. Messages and progress go to standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from taskfleet.models import Event, Task
 from taskfleet_core.states import TaskState
 
-__all__ = ["STYLES", "console", "describe_age", "error_console", "print_json", "print_rows", "print_task", "state_text"]
+__all__ = [
+    "STYLES",
+    "SafeConsole",
+    "console",
+    "describe_age",
+    "error_console",
+    "print_json",
+    "print_rows",
+    "print_task",
+    "printable",
+    "state_text",
+]
 
 STYLES = {
     TaskState.SUCCEEDED: "green",
@@ -29,19 +42,37 @@ UNKNOWN = "?"
 WIDE_COLUMNS = 1000
 
 
+# All but line breaks and tabs: what begins orders to a terminal (C0, C1), and what turns the direction of text round.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out: names, arguments and errors are other people's."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+class SafeConsole(Console):
+    """A console on which a task's error moves no cursor, names no window and fills no clipboard."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is to be written, its text printable; rich's own orders to the terminal stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def console() -> Console:
     """Standard output as it is now."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    return SafeConsole(file=sys.stdout, highlight=False, soft_wrap=True)
 
 
 def wide_console() -> Console:
     """Standard output for tables: a row is never cut, the terminal wraps what is too long for it."""
-    return Console(file=sys.stdout, highlight=False, width=WIDE_COLUMNS)
+    return SafeConsole(file=sys.stdout, highlight=False, width=WIDE_COLUMNS)
 
 
 def error_console() -> Console:
     """Standard error as it is now."""
-    return Console(file=sys.stderr, highlight=False)
+    return SafeConsole(file=sys.stderr, highlight=False)
 
 
 def to_json(value: Any) -> Any:
@@ -55,7 +86,8 @@ def to_json(value: Any) -> Any:
 
 def print_json(value: Any, *, compact: bool = False) -> None:
     """One JSON document; `compact` writes it as one line."""
-    sys.stdout.write(json.dumps(to_json(value), ensure_ascii=False, indent=None if compact else 2) + "\n")
+    text = json.dumps(to_json(value), ensure_ascii=False, indent=None if compact else 2)
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 

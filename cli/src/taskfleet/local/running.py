@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import IO
 
-from rich.console import Console
 from rich.live import Live
 
 from taskfleet.exit_codes import ExitCode
@@ -23,6 +22,7 @@ from taskfleet.local.orphans import find_orphans, stop_orphans
 from taskfleet.local.ports import check_port
 from taskfleet.local.references import apply_reference_settings, load_option_queues
 from taskfleet.local.view import FleetView
+from taskfleet.output import SafeConsole
 from taskfleet_core.errors import ConflictError
 
 __all__ = ["run_up"]
@@ -109,7 +109,7 @@ async def _show(fleet: Fleet) -> AsyncIterator[None]:
     if not fleet.options.live_view:
         yield
         return
-    console = Console()
+    console = SafeConsole()
     with Live(FleetView(fleet), console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
 
         async def refresh() -> None:
