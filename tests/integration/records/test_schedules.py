@@ -40,6 +40,18 @@ async def test_schedules_are_kept_replaced_listed_and_deleted(records: Records) 
     assert await records.get_schedule("a") is None
 
 
+async def test_of_two_owners_who_save_one_id_at_once_the_first_keeps_it(records: Records, replica: Records) -> None:
+    for number in range(10):
+        wanted = [replace(build_schedule(f"id-{number}"), queue=queue) for queue in ("mail", "shop")]
+        created = await asyncio.gather(
+            *(where.put_schedule(one, one.queue.__eq__) for where, one in zip((records, replica), wanted, strict=True))
+        )
+        assert set(created) == {True, None}
+        kept = await records.get_schedule(f"id-{number}")
+        assert kept == wanted[created.index(True)]
+        assert await records.put_schedule(kept, kept.queue.__eq__) is False
+
+
 async def test_only_unpaused_schedules_that_are_due_are_handed_out(records: Records) -> None:
     due, later = build_schedule("due"), build_schedule("later", NOW + MINUTE)
     paused = replace(build_schedule("paused"), paused=True)

@@ -1,6 +1,7 @@
 """Listings that are followed: one reader for all, whole pages where rows could be missing, and slow readers let go."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -9,9 +10,12 @@ from sqlalchemy import event
 from tests.support.waiting import eventually
 from tests.unit.api.conftest import RunningApp
 
+from taskfleet_api.access import Caller, KeyScope, acting_as
 from taskfleet_api.records import TaskFilter
+from taskfleet_api.tasks import watching
 from taskfleet_api.tasks.streaming import COMMENT
 from taskfleet_api.tasks.watching import HEAD_ROWS, MAX_WAITING_EVENTS, Follower, Listings
+from taskfleet_core.errors import OverloadedError
 
 URL = "/api/v1/tasks"
 TASK: dict[str, Any] = {"queue": "jobs", "task": "jobs.add"}
@@ -115,3 +119,21 @@ async def test_odd_filters_are_refused_before_the_stream(running: RunningApp, pa
     answer = await running.client.get(f"{URL}:stream", params=params)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"].startswith(f"#/query/{next(iter(params))}")
+
+
+async def test_one_caller_does_not_use_up_the_listings_of_all(
+    running: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "MAX_LISTINGS", 4)
+    listings: Listings = running.app.state.services.listings
+    one, other = (Caller(f"key:{name}", frozenset({KeyScope.READ})) for name in ("one", "other"))
+    async with contextlib.AsyncExitStack() as held:
+        with acting_as(one):
+            for name in ("a", "b"):
+                await held.enter_async_context(listings.follow(TaskFilter(task=name)))
+            await held.enter_async_context(listings.follow(TaskFilter(task="a")))
+            with pytest.raises(OverloadedError, match="half"):
+                await held.enter_async_context(listings.follow(TaskFilter(task="c")))
+        with acting_as(other):
+            await held.enter_async_context(listings.follow(TaskFilter(task="c")))
+    assert listings.count == 0

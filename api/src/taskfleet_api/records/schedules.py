@@ -1,9 +1,11 @@
 """Periodic tasks: their definitions, and ticks of which each becomes one task over all replicas."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.model import NewTask, ScheduleRecord
@@ -27,8 +29,19 @@ def _build_schedule(row: Row[Any]) -> ScheduleRecord:
     return ScheduleRecord(**{**values, "paused": bool(values["paused"])})
 
 
-async def put_schedule(database: Database, schedule: ScheduleRecord) -> bool:
-    """Create or replace; whether it was created."""
+async def put_schedule(
+    database: Database, schedule: ScheduleRecord, may_replace: Callable[[str], bool] = lambda _queue: True
+) -> bool | None:
+    """Create or replace; whether it was created. None: there is one, of a queue that may not be replaced."""
+    try:
+        return await _put_schedule(database, schedule, may_replace)
+    except IntegrityError:  # somebody else made it meanwhile: there is one now
+        return await _put_schedule(database, schedule, may_replace)
+
+
+async def _put_schedule(
+    database: Database, schedule: ScheduleRecord, may_replace: Callable[[str], bool]
+) -> bool | None:
     defined = {
         "queue": schedule.queue,
         "task": schedule.task,
@@ -37,13 +50,18 @@ async def put_schedule(database: Database, schedule: ScheduleRecord) -> bool:
         "next_at": schedule.next_at,
         "updated_at": schedule.updated_at,
     }
+    is_it = schedules.c.id == schedule.id
     async with database.begin() as connection:
-        found = await connection.execute(select(schedules.c.id).where(schedules.c.id == schedule.id).with_for_update())
-        if found.one_or_none() is not None:
-            await connection.execute(update(schedules).where(schedules.c.id == schedule.id).values(defined))
-            return False
-        await connection.execute(insert(schedules).values(id=schedule.id, created_at=schedule.created_at, **defined))
-        return True
+        queue = await connection.scalar(select(schedules.c.queue).where(is_it).with_for_update())
+        if queue is None:
+            await connection.execute(
+                insert(schedules).values(id=schedule.id, created_at=schedule.created_at, **defined)
+            )
+            return True
+        if not may_replace(queue):
+            return None
+        await connection.execute(update(schedules).where(is_it).values(defined))
+        return False
 
 
 async def fetch_schedule(database: Database, schedule_id: str) -> ScheduleRecord | None:

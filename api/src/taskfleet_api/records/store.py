@@ -215,9 +215,14 @@ class Records:
 
     # Schedules
 
-    async def put_schedule(self, schedule: ScheduleRecord) -> bool:
-        """Create or replace; whether it was created. Keeps created_at and the last tick of the existing one."""
-        return await self._run("saving a schedule", schedules.put_schedule, schedule)
+    async def put_schedule(
+        self, schedule: ScheduleRecord, may_replace: Callable[[str], bool] = lambda _queue: True
+    ) -> bool | None:
+        """Create or replace; whether it was created. Keeps created_at and the last tick of the existing one.
+
+        None: there is one, and `may_replace` says no to its queue.
+        """
+        return await self._run("saving a schedule", schedules.put_schedule, schedule, may_replace)
 
     async def get_schedule(self, schedule_id: str) -> ScheduleRecord | None:
         """The schedule, if there is one."""

@@ -66,20 +66,27 @@ class Schedules:
 
     async def create(self, wanted: NewScheduleInput, text: TemplateText, principal: str) -> ScheduleRecord:
         """Create one. Raises ConflictError when the id is taken, else as `put`."""
-        schedule_id = wanted.id or uuid.uuid4().hex
-        if await self._records.get_schedule(schedule_id) is not None:
-            raise ConflictError(f"There is a schedule {schedule_id!r} already; replace it with PUT.")
-        return (await self.put(schedule_id, wanted, text, principal))[0]
+        return (await self._save(wanted.id or uuid.uuid4().hex, wanted, text, principal, replaces=False))[0]
 
     async def put(
         self, schedule_id: str, wanted: ScheduleInput, text: TemplateText, principal: str
     ) -> tuple[ScheduleRecord, bool]:
-        """Create or replace; the schedule and whether it is new. Raises NotFoundError (queue) and InvalidInputError."""
+        """Create or replace; the schedule and whether it is new.
+
+        Raises NotFoundError (queue), InvalidInputError, and ConflictError for an id that somebody else has.
+        """
+        return await self._save(schedule_id, wanted, text, principal, replaces=True)
+
+    async def _save(
+        self, schedule_id: str, wanted: ScheduleInput, text: TemplateText, principal: str, *, replaces: bool
+    ) -> tuple[ScheduleRecord, bool]:
         await get_caller().prepare((wanted.queue,))
         self._check(wanted)
-        await self._check_owner(schedule_id)
+        present = await self._records.get_schedule(schedule_id)
+        if present is not None:
+            await get_caller().prepare((present.queue,))
         now = datetime.now(UTC)
-        rule = await self._build_rule(schedule_id, wanted, now)
+        rule = self._build_rule(present, wanted, now)
         record = ScheduleRecord(
             id=schedule_id,
             queue=wanted.queue,
@@ -90,7 +97,10 @@ class Schedules:
             created_at=now,
             updated_at=now,
         )
-        created = await self._records.put_schedule(record)
+        # Asked in the transaction, not before it: nobody replaces a schedule that they do not see.
+        created = await self._records.put_schedule(record, lambda queue: replaces and get_caller().sees(queue))
+        if created is None:
+            raise ConflictError(f"The id {schedule_id!r} is taken: choose another one, or replace your own with PUT.")
         return await self.get(schedule_id), created
 
     async def delete(self, schedule_id: str) -> None:
@@ -111,16 +121,7 @@ class Schedules:
         if self._directory.knows_task(wanted.queue, wanted.task) is False:
             raise build_unknown_task_error(wanted.queue, wanted.task, [*queue.catalog], "#/task")
 
-    async def _check_owner(self, schedule_id: str) -> None:
-        """Nobody replaces a schedule that they do not see."""
-        caller = get_caller()
-        if caller.sees_all:
-            return
-        present = await self._records.get_schedule(schedule_id)
-        if present is not None and not await caller.may_see(present.queue):
-            raise ConflictError(f"The id {schedule_id!r} is taken: choose another one.")
-
-    async def _build_rule(self, schedule_id: str, wanted: ScheduleInput, now: datetime) -> ScheduleRule:
+    def _build_rule(self, present: ScheduleRecord | None, wanted: ScheduleInput, now: datetime) -> ScheduleRule:
         """The rule; an interval that stays the same keeps the moment that it counts from."""
         rule = ScheduleRule(
             cron=wanted.cron,
@@ -129,7 +130,6 @@ class Schedules:
             catch_up=wanted.catch_up,
             anchor=now,
         )
-        present = await self._records.get_schedule(schedule_id)
         if present is None:
             return rule
         try:

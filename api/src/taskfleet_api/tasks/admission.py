@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
+from taskfleet_api.access import get_caller
 from taskfleet_api.records import Records
+from taskfleet_api.tasks.model import ANONYMOUS
 from taskfleet_api.tasks.quotas import Quotas
 from taskfleet_api.tasks.rates import RateLimits
 from taskfleet_api.telemetry import gauge
@@ -104,11 +107,15 @@ class Admission:
 
 
 class OpenStreams:
-    """Counts open waits and event streams, bounds them, and ends them all when the process stops."""
+    """Counts open waits and event streams, bounds them, and ends them all when the process stops.
+
+    A caller may hold half of them: nobody shuts the others out by holding all. Without authentication all are one.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[asyncio.Timeout] = set()
+        self._of_caller: Counter[str] = Counter()
         self._closing = False
 
     @property
@@ -128,21 +135,29 @@ class OpenStreams:
         Raises OverloadedError when all slots are taken.
         """
         self.check_room()
+        principal = get_caller().principal
         open_now = gauge("taskfleet_api_streams").labels(kind)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self._closing else seconds) as scope:
                 self._open.add(scope)
+                self._of_caller[principal] += 1
                 open_now.inc()
                 try:
                     yield
                 finally:
                     open_now.dec()
                     self._open.discard(scope)
+                    self._of_caller[principal] -= 1
+                    if not self._of_caller[principal]:
+                        del self._of_caller[principal]
 
     def check_room(self) -> None:
-        """Raises OverloadedError when all slots are taken."""
+        """Raises OverloadedError when all slots are taken, or the caller has its share of them."""
         if len(self._open) >= self._limit:
             raise OverloadedError(f"{self._limit} waits and streams are open already.", STREAM_RETRY_SECONDS)
+        principal, share = get_caller().principal, (self._limit + 1) // 2
+        if principal != ANONYMOUS and self._of_caller[principal] >= share:
+            raise OverloadedError(f"You have {share} waits and streams open already.", STREAM_RETRY_SECONDS)
 
     def close(self) -> None:
         """End every wait and stream as if its time were over."""

@@ -11,8 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import msgspec
 import structlog
 
+from taskfleet_api.access import get_caller
 from taskfleet_api.records import Page, TaskFilter, TaskRecord
 from taskfleet_api.tasks.admission import OpenStreams
+from taskfleet_api.tasks.model import ANONYMOUS
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.rendering import render_page, task_document
 from taskfleet_api.tasks.streaming import COMMENT, HEARTBEAT_SECONDS, RECONNECT_MILLISECONDS
@@ -131,6 +133,7 @@ class Listings:
         self._tasks = tasks
         self._listings: dict[TaskFilter, _Listing] = {}
         self._readers: dict[TaskFilter, asyncio.Task[None]] = {}
+        self._openers: dict[TaskFilter, str] = {}
 
     @property
     def count(self) -> int:
@@ -147,6 +150,7 @@ class Listings:
             self.check_room()
             listing = self._listings[wanted] = _Listing(self._tasks, wanted)
             listing.followers.add(follower)
+            self._openers[wanted] = get_caller().principal
             reader = self._readers[wanted] = asyncio.create_task(listing.run(), name="listing")
             reader.add_done_callback(lambda _: self._forget(wanted, listing))
         else:
@@ -160,14 +164,17 @@ class Listings:
                 self._forget(wanted, listing)
 
     def check_room(self) -> None:
-        """Raises OverloadedError when as many listings are followed as may be."""
+        """Raises OverloadedError when as many listings are followed as may be, or the caller opened half of them."""
         if len(self._listings) >= MAX_LISTINGS:
             raise OverloadedError(f"{MAX_LISTINGS} different listings are followed already.", RETRY_SECONDS)
+        principal = get_caller().principal
+        if principal != ANONYMOUS and sum(opener == principal for opener in self._openers.values()) >= MAX_LISTINGS / 2:
+            raise OverloadedError("You follow half of all different listings already.", RETRY_SECONDS)
 
     def _forget(self, wanted: TaskFilter, listing: _Listing) -> None:
         if self._listings.get(wanted) is listing:
             del self._listings[wanted]
-            del self._readers[wanted]
+            del self._readers[wanted], self._openers[wanted]
 
 
 async def stream_listing(
