@@ -1,13 +1,12 @@
 """Applying events: lock the rows, merge by the pure rules, write back what changed, in one transaction."""
 
-import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import select
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -19,7 +18,8 @@ from taskfleet_api.records.engine import Database
 from taskfleet_api.records.merging import Attempt, Known, Merged, Observation, merge, parse_event
 from taskfleet_api.records.model import ApplyResult
 from taskfleet_api.records.tables import task_attempts, tasks
-from taskfleet_api.records.texts import build_arrays, chunked, decode_retry
+from taskfleet_api.records.texts import chunked, decode_retry
+from taskfleet_api.records.writing import write_merged
 from taskfleet_core.states import TaskState
 
 __all__ = ["apply_events"]
@@ -37,107 +37,22 @@ _VIEW_FIELDS = (
     "deliveries",
     "progress_count",
 )
-_KNOWN_COLUMNS = (
-    tasks.c.id,
-    *(tasks.c[name] for name in _VIEW_FIELDS),
-    tasks.c.due_at,
-    tasks.c.created_at,
-    tasks.c.origin,
-    tasks.c.retry,
-    tasks.c.cancel_requested,
-    tasks.c.eta,
-    tasks.c.published_at,
-    tasks.c.has_callback,
-    tasks.c.args.is_(None).label("needs_args"),
+_KNOWN_FIELDS = (
+    *_VIEW_FIELDS,
+    "due_at",
+    "created_at",
+    "origin",
+    "retry",
+    "cancel_requested",
+    "eta",
+    "published_at",
+    "has_callback",
 )
-_KNOWN_NAMES = ", ".join(
-    [
-        "id",
-        *_VIEW_FIELDS,
-        "due_at",
-        "created_at",
-        "origin",
-        "retry",
-        "cancel_requested",
-        "eta",
-        "published_at",
-        "has_callback",
-    ]
-)
+_KNOWN_COLUMNS = (tasks.c.id, *(tasks.c[name] for name in _KNOWN_FIELDS), tasks.c.args.is_(None).label("needs_args"))
 _LOCK = (
-    f"SELECT {_KNOWN_NAMES}, args IS NULL AS needs_args FROM tasks WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+    f"SELECT id, {', '.join(_KNOWN_FIELDS)}, args IS NULL AS needs_args FROM tasks "
+    "WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 )
-
-# Columns that are always written, with their array types on PostgreSQL.
-_WRITTEN = {
-    "state": "text",
-    "position": "int8",
-    "attempt": "int4",
-    "retries": "int4",
-    "due_at": "timestamptz",
-    "started_at": "timestamptz",
-    "finished_at": "timestamptz",
-    "worker": "text",
-    "worker_at": "timestamptz",
-    "runtime_seconds": "float8",
-    "deliveries": "int4",
-    "progress_count": "int8",
-    "created_at": "timestamptz",
-}
-# Columns that may be large: left alone unless the flag is set.
-_GUARDED = {
-    "result": ("text", "moved"),
-    "result_omitted_bytes": ("int8", "moved"),
-    "error": ("text", "moved"),
-    "progress": ("text", "progressed"),
-    "args": ("text", "has_args"),
-    "kwargs": ("text", "has_args"),
-}
-_FLAGS = ("moved", "progressed", "has_args", "archive")
-
-
-def _build_write() -> str:
-    kinds = {
-        "id": "uuid",
-        **_WRITTEN,
-        **{name: kind for name, (kind, _) in _GUARDED.items()},
-        **dict.fromkeys(_FLAGS, "bool"),
-    }
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds.values(), start=1))
-    sets = [f"{name} = new.{name}" for name in _WRITTEN]
-    sets += [
-        f"{name} = CASE WHEN new.{flag} THEN new.{name} ELSE tasks.{name} END" for name, (_, flag) in _GUARDED.items()
-    ]
-    return (
-        f"UPDATE tasks SET {', '.join(sets)}, "
-        "published_at = CASE WHEN new.archive THEN NULL ELSE tasks.published_at END, "
-        f"updated_at = ${len(kinds) + 1} FROM unnest({arrays}) AS new({', '.join(kinds)}) WHERE tasks.id = new.id"
-    )
-
-
-_WRITE = _build_write()
-_UPDATE = (
-    update(tasks)
-    .where(tasks.c.id == bindparam("key"))
-    .values(
-        **{name: bindparam(f"new_{name}") for name in _WRITTEN},
-        **{
-            name: case(
-                (bindparam(f"new_{flag}", type_=tasks.c.cancel_requested.type), bindparam(f"new_{name}")),
-                else_=tasks.c[name],
-            )
-            for name, (_, flag) in _GUARDED.items()
-        },
-        published_at=case(
-            (bindparam("new_archive", type_=tasks.c.cancel_requested.type), None), else_=tasks.c.published_at
-        ),
-        updated_at=bindparam("new_updated_at"),
-    )
-)
-
-
-# Columns without a default that the many-row update must name; the rows never see these values.
-_MYSQL_REQUIRED = {"queue": "", "task": "", "origin": "", "principal": "", "cancel_requested": 0}
 
 
 async def apply_events(database: Database, events: Sequence[Mapping[str, Any]], now: datetime) -> ApplyResult:
@@ -155,7 +70,9 @@ async def apply_events(database: Database, events: Sequence[Mapping[str, Any]], 
     async with database.begin() as connection:
         known, created = await _fetch_known(connection, database, seen, now)
         merged = [merge(item, seen[item.id], now) for item in known]
-        await _write(connection, database, merged, known, now)
+        await archive_attempts(connection, [item.id for item in merged if item.archive])
+        await write_attempts(connection, [(item.id, view) for item in merged for view in item.earlier])
+        await write_merged(connection, database, (item for item in merged if item.changed), now)
         await _mark_callbacks(connection, merged, known, now)
     changed = tuple(item.id for item in merged if item.changed or item.earlier)
     return ApplyResult(
@@ -195,10 +112,6 @@ async def _lock(connection: AsyncConnection, database: Database, ids: Sequence[U
         query = select(*_KNOWN_COLUMNS).where(tasks.c.id.in_(part)).order_by(tasks.c.id).with_for_update()
         known += [_build_known(tuple(row)) for row in await connection.execute(query)]
     return known
-
-
-async def _get_raw(connection: AsyncConnection) -> Any:
-    return (await connection.get_raw_connection()).driver_connection
 
 
 def _build_known(row: Sequence[Any]) -> Known:
@@ -272,26 +185,6 @@ async def _insert_unseen(
     await connection.execute(statement, rows)
 
 
-async def _write(
-    connection: AsyncConnection, database: Database, merged: Sequence[Merged], known: Sequence[Known], now: datetime
-) -> None:
-    changed = sorted((item for item in merged if item.changed), key=lambda item: item.id)
-    await archive_attempts(connection, [item.id for item in merged if item.archive])
-    await write_attempts(connection, [(item.id, view) for item in merged for view in item.earlier])
-    if not changed:
-        return
-    rows = [_build_values(item) for item in changed]
-    if database.is_postgresql:
-        raw = await _get_raw(connection)
-        await raw.execute(_WRITE, *build_arrays(rows), now)
-        return
-    if database.is_mysql:
-        await _write_mysql(connection, rows, now)
-        return
-    names = ["key", *(f"new_{name}" for name in (*_WRITTEN, *_GUARDED, *_FLAGS))]
-    await connection.execute(_UPDATE, [{**dict(zip(names, row, strict=True)), "new_updated_at": now} for row in rows])
-
-
 async def _mark_callbacks(
     connection: AsyncConnection, merged: Sequence[Merged], known: Sequence[Known], now: datetime
 ) -> None:
@@ -302,70 +195,3 @@ async def _mark_callbacks(
     ]
     if ended:
         await mark_ended(connection, ended, now)
-
-
-async def _write_mysql(connection: AsyncConnection, rows: Sequence[tuple[Any, ...]], now: datetime) -> None:
-    """One statement for all rows with the same flags: an UPDATE each would be a round trip each."""
-    names = ["id", *_WRITTEN, *_GUARDED]
-    groups: dict[tuple[Any, ...], list[list[Any]]] = defaultdict(list)
-    for row in rows:
-        values = [_build_mysql_value(value) for value in row[: len(names)]]
-        groups[row[len(names) :]].append([*values, _build_mysql_value(now), *_MYSQL_REQUIRED.values()])
-    for flags, group in groups.items():
-        statement = _build_mysql_write(frozenset(name for name, flag in zip(_FLAGS, flags, strict=True) if flag))
-        await connection.exec_driver_sql(statement, [tuple(values) for values in group])
-
-
-def _build_mysql_value(value: Any) -> Any:
-    match value:
-        case datetime():
-            return value.astimezone(UTC).replace(tzinfo=None)
-        case UUID():
-            return value.bytes
-    return value
-
-
-@functools.lru_cache(maxsize=16)
-def _build_mysql_write(flags: frozenset[str]) -> str:
-    """An INSERT that always meets the row, which is locked: the only many-row update that the driver sends as one."""
-    names = ["id", *_WRITTEN, *_GUARDED, "updated_at", *_MYSQL_REQUIRED]
-    replaced = [*_WRITTEN, *(name for name, (_, flag) in _GUARDED.items() if flag in flags), "updated_at"]
-    sets = [f"{name} = VALUES({name})" for name in replaced]
-    if "archive" in flags:
-        sets.append("published_at = NULL")
-    return (
-        f"INSERT INTO tasks ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))}) "
-        f"ON DUPLICATE KEY UPDATE {', '.join(sets)}"
-    )
-
-
-def _build_values(item: Merged) -> tuple[Any, ...]:
-    """The values of one row, in the order of id, _WRITTEN, _GUARDED, _FLAGS."""
-    view = item.current
-    return (
-        item.id,
-        view.state,
-        view.position,
-        view.attempt,
-        view.retries,
-        view.due_at,
-        view.started_at,
-        view.finished_at,
-        view.worker,
-        view.worker_at,
-        view.runtime_seconds,
-        view.deliveries,
-        view.progress_count,
-        item.created_at,
-        view.result,
-        view.result_omitted_bytes,
-        view.error,
-        view.progress,
-        item.args,
-        item.kwargs,
-        # None, not False, as build_arrays leaves out columns of None; SQL takes both for "no".
-        view.moved or item.archive or None,
-        view.progressed or item.archive or None,
-        item.args is not None or None,
-        item.archive or None,
-    )
