@@ -5,28 +5,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import delete, select
-from sqlalchemy.dialects.mysql import insert as mysql_insert
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Column, delete, select
 
 from taskfleet_api.records.engine import Database
 from taskfleet_api.records.tables import queues
 from taskfleet_api.records.texts import chunked, encode_json
+from taskfleet_api.records.upserting import build_upsert
 from taskfleet_core.events import QueueRegistration
 
 __all__ = ["delete_queues", "load_catalogs", "load_queues", "save_catalog", "save_queues"]
 
 
-def _build_upsert(database: Database, column: str) -> Any:
-    """Insert, or replace one column and the time."""
-    if database.is_mysql:
-        statement = mysql_insert(queues)
-        new = statement.inserted
-        return statement.on_duplicate_key_update({column: new[column], "updated_at": new.updated_at})
-    insert = postgresql_insert(queues) if database.is_postgresql else sqlite_insert(queues)
-    replaced = {column: insert.excluded[column], "updated_at": insert.excluded.updated_at}
-    return insert.on_conflict_do_update(index_elements=["queue"], set_=replaced)
+def _build_upsert(database: Database, column: Column[Any]) -> Any:
+    return build_upsert(database, queues, queues.c.queue, column, queues.c.updated_at)
 
 
 async def save_queues(database: Database, registrations: Sequence[QueueRegistration], now: datetime) -> None:
@@ -37,7 +28,7 @@ async def save_queues(database: Database, registrations: Sequence[QueueRegistrat
     ]
     if rows:
         async with database.begin() as connection:
-            await connection.execute(_build_upsert(database, "registration"), rows)
+            await connection.execute(_build_upsert(database, queues.c.registration), rows)
 
 
 async def load_queues(database: Database) -> list[QueueRegistration]:
@@ -61,7 +52,7 @@ async def save_catalog(database: Database, queue: str, catalog: Mapping[str, Any
     """Create or replace a catalog."""
     row = {"queue": queue, "catalog": encode_json(dict(catalog)), "updated_at": now}
     async with database.begin() as connection:
-        await connection.execute(_build_upsert(database, "catalog"), [row])
+        await connection.execute(_build_upsert(database, queues.c.catalog), [row])
 
 
 async def load_catalogs(database: Database) -> dict[str, dict[str, Any]]:

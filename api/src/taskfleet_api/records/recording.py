@@ -7,9 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.dialects.mysql import insert as mysql_insert
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskfleet_api.records.archiving import archive_attempts, write_attempts
@@ -19,6 +16,7 @@ from taskfleet_api.records.merging import Attempt, Known, Merged, Observation, m
 from taskfleet_api.records.model import ApplyResult
 from taskfleet_api.records.tables import task_attempts, tasks
 from taskfleet_api.records.texts import chunked, decode_retry
+from taskfleet_api.records.upserting import build_insert_unless_present
 from taskfleet_api.records.writing import write_merged
 from taskfleet_core.states import TaskState
 
@@ -174,15 +172,7 @@ async def _insert_unseen(
         }
         for group in groups
     ]
-    statement: Any
-    if database.is_mysql:
-        statement = mysql_insert(tasks)
-        statement = statement.on_duplicate_key_update(id=statement.inserted.id)
-    elif database.is_postgresql:
-        statement = postgresql_insert(tasks).on_conflict_do_nothing()
-    else:
-        statement = sqlite_insert(tasks).on_conflict_do_nothing()
-    await connection.execute(statement, rows)
+    await connection.execute(build_insert_unless_present(database, tasks, tasks.c.id), rows)
 
 
 async def _mark_callbacks(

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.dialects.mysql import insert as mysql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from taskfleet_api.records.callbacks import CALLBACK_ARRAYS, CALLBACK_CONSTANTS, build_callbacks, insert_callbacks
@@ -20,6 +18,7 @@ from taskfleet_api.records.labels import is_label_text
 from taskfleet_api.records.model import MAX_NAME_LENGTH, Accepted, KeyConflict, KeyConflictError, NewTask, Outcome
 from taskfleet_api.records.tables import idempotency_keys, task_labels, tasks
 from taskfleet_api.records.texts import build_arrays, chunked, encode_retry, is_clean
+from taskfleet_api.records.upserting import build_insert_unless_present
 from taskfleet_core.errors import InvalidInputError
 from taskfleet_core.states import TaskState, position
 
@@ -259,12 +258,7 @@ async def _claim_keys(
     if not first:
         return {}
     rows = [first[digest]._asdict() for digest in sorted(first)]
-    if database.is_mysql:
-        # Not INSERT IGNORE: that would turn every other trouble into a warning too.
-        taken = mysql_insert(idempotency_keys)
-        await connection.execute(taken.on_duplicate_key_update(digest=taken.inserted.digest), rows)
-    else:
-        await connection.execute(sqlite_insert(idempotency_keys).on_conflict_do_nothing(), rows)
+    await connection.execute(build_insert_unless_present(database, idempotency_keys, idempotency_keys.c.digest), rows)
     known = {}
     columns = idempotency_keys.c
     for digests in chunked(list(first)):
