@@ -100,9 +100,6 @@ class Settings(BaseSettings):
     listen_backlog: int = Field(default=2048, ge=128, description="Connections that may wait to be accepted.")
     header_timeout_seconds: float = Field(default=10, gt=0, description="Time to receive a request's headers.")
     body_timeout_seconds: float = Field(default=30, gt=0, description="Time to receive a request's body.")
-    request_timeout_seconds: float = Field(
-        default=30, gt=0, description="Time for one request's database and store work, waits not counted."
-    )
     shutdown_timeout_seconds: float = Field(
         default=15, gt=0, description="Time for open requests and unpublished records after a stop signal."
     )

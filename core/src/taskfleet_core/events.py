@@ -71,7 +71,6 @@ class Heartbeat(TypedDict):
     failed: int
     runtime_seconds_sum: float  # of the completed tasks
     slow: NotRequired[int]  # completed tasks that ran longer than a third of the grace period
-    runtime_buckets: NotRequired[list[int]]  # cumulative counts, bounds in wire documentation
     celery: str
     python: str
 

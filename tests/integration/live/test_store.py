@@ -111,8 +111,8 @@ async def test_the_registry_holds_queues_until_they_leave(live: LiveStore, raw: 
 
 async def test_the_catalog_is_read_per_queue(live: LiveStore, raw: redis.asyncio.Redis) -> None:
     await raw.hset(wire.CATALOG_KEY_PREFIX + "q", "demo.add", json.dumps({"type": "object"}))
-    assert await live.fetch_catalog("q") == {"demo.add": {"type": "object"}}
-    assert await live.fetch_catalog("other") == {}
+    catalogs = await live.fetch_catalogs(["q", "other"])
+    assert catalogs == {"q": {"demo.add": {"type": "object"}}, "other": {}}
 
 
 async def test_heartbeats_of_living_workers_only(live: LiveStore, raw: redis.asyncio.Redis) -> None:

@@ -241,12 +241,9 @@ class LiveStore:
         texts = [text for answer in answers[::2] for text in answer]
         return [tallies for text in texts if isinstance(tallies := parse_json(text), dict)]
 
-    async def fetch_catalog(self, queue: str) -> dict[str, Any]:
-        """Fetch task name -> JSON schema of its parameters, as the queue's workers announced them."""
-        return (await self.fetch_catalogs([queue]))[queue]
-
     async def fetch_catalogs(self, queues: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Fetch the catalogs of several queues in one round trip."""
+        """Fetch, for each of these queues, task name -> JSON schema of its parameters, as the queue's workers announced
+        them; in one round trip."""
         async with self._limit("fetching task catalogs"), self._client.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.hgetall(wire.CATALOG_KEY_PREFIX + queue)

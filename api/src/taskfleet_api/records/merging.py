@@ -48,7 +48,6 @@ class Observation:
     retries: int
     at: datetime
     ends_attempt: bool = False
-    is_progress: bool = False
     worker: str | None = None
     result: str | None = None
     result_omitted_bytes: int | None = None
@@ -134,7 +133,6 @@ def parse_event(event: Mapping[str, Any]) -> Observation | None:
             retries=min(max(int(event.get("retries", 0)), 0), MAX_COUNT),
             at=datetime.fromtimestamp(event["at"], UTC),
             ends_attempt=bool(event.get("ends_attempt")) and not state.is_final,
-            is_progress=event.get("kind") == "progress",
             worker=clean_text(str(event["worker"]), MAX_NAME_LENGTH) if event.get("worker") else None,
             result=encode_json(event["result"]) if result_known else None,
             result_omitted_bytes=_build_count(event.get("result_omitted_bytes"), 2**63 - 1),

@@ -18,7 +18,6 @@ from taskfleet_api.tasks.model import NewSubmission
 from taskfleet_core.errors import FieldError, InvalidInputError
 
 __all__ = [
-    "FastItem",
     "FastTask",
     "build_fast_submission",
     "escape_pointer",
@@ -57,10 +56,6 @@ class FastTask(msgspec.Struct, forbid_unknown_fields=True, frozen=True, gc=False
     retry: FastRetry | None = None
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=schemas.LONGEST_TASK_SECONDS)] | None = None
     callback_url: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL_LENGTH)] | None = None
-
-
-class FastItem(FastTask, frozen=True, gc=False):
-    """`BatchItem` for the fast path: an item with a key of its own goes the precise way."""
 
 
 _fast_decoder = msgspec.json.Decoder(FastTask)

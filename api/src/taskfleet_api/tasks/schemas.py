@@ -202,16 +202,6 @@ class SubmittedTaskModel(Answer):
     created_at: str = Field(json_schema_extra={"format": "date-time"})
 
 
-class TaskFailure(Answer):
-    """Why a task failed, as the worker saw it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    message: str
-    traceback: str | None = None
-
-
 class AttemptModel(Answer):
     """One attempt of a task."""
 

@@ -22,11 +22,6 @@ class Trace:
     horizon: float  # the pool is paid for at least until then
     note: str = ""
 
-    @property
-    def work_seconds(self) -> float:
-        """Run time of all tasks together."""
-        return sum(self.run_seconds)
-
     def count_first_pods(self, slots: int) -> int:
         """For the load of the first minute: a trace cut from a running system does not begin with nothing."""
         work = sum(run for at, run in zip(self.arrivals, self.run_seconds, strict=True) if at < 60.0)
