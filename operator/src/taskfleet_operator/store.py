@@ -15,6 +15,7 @@ from taskfleet_core import wire
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import Heartbeat, QueueRegistration
 from taskfleet_core.scaling import DecisionReport
+from taskfleet_core.store import guarded
 
 __all__ = ["Store"]
 
@@ -24,6 +25,9 @@ FENCE_TTL_SECONDS = 60
 # still exists, its key tells.
 INDEX_SECONDS = 600.0
 READ_AT_ONCE = 500
+RELISTEN_SECONDS = 1.0
+PING_SECONDS = 5.0
+MAX_UNANSWERED_PINGS = 2
 
 _log = structlog.get_logger()
 
@@ -35,7 +39,7 @@ class Store:
         self._redis = Redis.from_url(
             url, socket_timeout=STORE_TIMEOUT_SECONDS, socket_connect_timeout=STORE_TIMEOUT_SECONDS
         )
-        # Its own connection: a subscriber waits for ever, a command must not.
+        # Its own connection: a subscriber waits for what may never come, a command must not.
         self._listener = Redis.from_url(url, socket_connect_timeout=STORE_TIMEOUT_SECONDS)
         self._unfence_later: set[str] = set()
 
@@ -47,10 +51,10 @@ class Store:
     async def fetch_heartbeats(self) -> dict[str, list[Heartbeat]] | None:
         """Heartbeats of all workers by queue; None when the store does not answer."""
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+            async with guarded("fetching heartbeats", STORE_TIMEOUT_SECONDS):
                 values = await self._read_heartbeats()
-        except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("store.unreadable", error=str(error) or type(error).__name__)
+        except StoreUnavailableError as error:
+            _log.warning("store.unreadable", error=str(error))
             return None
         found: defaultdict[str, list[Heartbeat]] = defaultdict(list)
         for value in values:
@@ -68,13 +72,10 @@ class Store:
         """
         uids = list(pod_uids)
         self._unfence_later.difference_update(uids)
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
-                for uid in uids:
-                    pipe.set(wire.FENCE_KEY_PREFIX + uid, "1", ex=FENCE_TTL_SECONDS)
-                await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailableError(f"while fencing workers: {str(error) or type(error).__name__}") from error
+        async with guarded("fencing workers", STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=False) as pipe:
+            for uid in uids:
+                pipe.set(wire.FENCE_KEY_PREFIX + uid, "1", ex=FENCE_TTL_SECONDS)
+            await pipe.execute()
 
     async def unfence(self, pod_uids: Iterable[str]) -> None:
         """Let workers take tasks again. Where the store does not answer it is done as soon as it does: nothing that
@@ -84,52 +85,59 @@ class Store:
         if not keys:
             return
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+            async with guarded("lifting fences", STORE_TIMEOUT_SECONDS):
                 await self._redis.delete(*keys)
-        except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("store.fences_not_lifted", count=len(keys), error=str(error) or type(error).__name__)
+        except StoreUnavailableError as error:
+            _log.warning("store.fences_not_lifted", count=len(keys), error=str(error))
             return
         self._unfence_later.clear()
 
     async def register(self, registrations: Iterable[QueueRegistration], gone: Iterable[str] = ()) -> None:
         """Announce queues to the API, and take back those that are nobody's any more. Raises StoreUnavailableError."""
         items = [text for entry in registrations for text in (entry["queueName"], json.dumps(entry))]
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=True) as pipe:
-                if items:
-                    pipe.hset(wire.REGISTRY_KEY, items=items)
-                    pipe.zrem(wire.REMOVED_QUEUES_KEY, *items[::2])
-                names = list(gone)
-                if names:
-                    pipe.hdel(wire.REGISTRY_KEY, *names)
-                    pipe.hdel(wire.DECISIONS_KEY, *names)
-                    # An empty registry alone tells the API nothing.
-                    pipe.zadd(wire.REMOVED_QUEUES_KEY, dict.fromkeys(names, time.time()))
-                await pipe.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailableError(f"while registering queues: {str(error) or type(error).__name__}") from error
+        names = list(gone)
+        async with guarded("registering queues", STORE_TIMEOUT_SECONDS), self._redis.pipeline(transaction=True) as pipe:
+            if items:
+                pipe.hset(wire.REGISTRY_KEY, items=items)
+                pipe.zrem(wire.REMOVED_QUEUES_KEY, *items[::2])
+            if names:
+                pipe.hdel(wire.REGISTRY_KEY, *names)
+                pipe.hdel(wire.DECISIONS_KEY, *names)
+                # An empty registry alone tells the API nothing.
+                pipe.zadd(wire.REMOVED_QUEUES_KEY, dict.fromkeys(names, time.time()))
+            await pipe.execute()
 
     async def write_decisions(self, reports: Mapping[str, DecisionReport]) -> None:
         """Leave the last decisions, by queue, for who asks why. Raises StoreUnavailableError."""
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-                items = [text for queue, report in reports.items() for text in (queue, json.dumps(report))]
-                await self._redis.hset(wire.DECISIONS_KEY, items=items)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailableError(f"while writing decisions: {str(error) or type(error).__name__}") from error
+        items = [text for queue, report in reports.items() for text in (queue, json.dumps(report))]
+        async with guarded("writing decisions", STORE_TIMEOUT_SECONDS):
+            await self._redis.hset(wire.DECISIONS_KEY, items=items)
 
     async def listen(self, on_wake: Callable[[str], None]) -> None:
-        """Pass on wake hints for ever; reconnects by itself."""
+        """Pass on wake hints for ever; reconnects by itself, also when the store falls silent."""
         while True:
             try:
-                async with self._listener.pubsub() as pubsub:
-                    await pubsub.subscribe(wire.WAKE_CHANNEL)
-                    async for message in pubsub.listen():
-                        if message["type"] == "message":
-                            on_wake(message["data"].decode("utf-8", "replace"))
+                await self._follow_hints(on_wake)
             except (RedisError, OSError) as error:
                 _log.warning("store.listen_failed", error=str(error) or type(error).__name__)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(RELISTEN_SECONDS)
+
+    async def _follow_hints(self, on_wake: Callable[[str], None]) -> None:
+        """Raises TimeoutError when nothing answers any more: a connection can be gone without a word."""
+        unanswered = 0
+        async with self._listener.pubsub() as pubsub:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):  # it connects, too
+                await pubsub.subscribe(wire.WAKE_CHANNEL)
+            while unanswered <= MAX_UNANSWERED_PINGS:
+                message = await pubsub.get_message(timeout=PING_SECONDS)
+                if message is None:
+                    unanswered += 1
+                    await pubsub.ping()
+                    continue
+                unanswered = 0
+                if message["type"] == "message":
+                    on_wake(message["data"].decode("utf-8", "replace"))
+        raise TimeoutError("the store is silent")
 
     async def _read_heartbeats(self) -> list[Any]:
         """By the index of workers: a scan would walk over every task that the store holds, each second."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import redis.asyncio
 from kombu import Connection
 from tests.integration.operator.conftest import CountingProxy, Keeping, build_access, make_name
 from tests.support.brokers import RabbitMQ, Valkey
@@ -17,10 +18,12 @@ from tests.support.proxies import Proxy
 from tests.support.waiting import eventually
 
 from taskfleet_core import wire
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.statistics import Trouble
 from taskfleet_core.topology import QueueSpec
 from taskfleet_core.topology.policies import SharedRules, build_policy
+from taskfleet_operator import store as store_module
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.polling import Poller
 from taskfleet_operator.store import Store
@@ -276,3 +279,29 @@ async def test_fences_need_the_store_and_lifting_them_does_not_wait_for_it(valke
 
         await eventually(is_lifted, timeout_seconds=20, interval_seconds=0.2)
         await store.close()
+
+
+async def test_hints_arrive_again_after_the_store_fell_silent(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is gone without a word tells nothing by itself, and neither does a server that only accepts."""
+    monkeypatch.setattr(store_module, "PING_SECONDS", 0.2)
+    raw, woken = redis.asyncio.Redis.from_url(valkey.url), list[str]()
+
+    async def hears(queue: str) -> bool:
+        await raw.publish(wire.WAKE_CHANNEL, queue)
+        return queue in woken
+
+    async with Proxy(valkey.port) as proxy:
+        store = Store(f"redis://127.0.0.1:{proxy.port}/0")
+        listening = asyncio.create_task(store.listen(woken.append))
+        try:
+            await eventually(lambda: hears("before"))
+            proxy.freeze()
+            present = proxy.accepted
+            await eventually(lambda: proxy.accepted >= present + 2, timeout_seconds=30)
+            proxy.cut()
+            proxy.thaw()
+            await eventually(lambda: hears("after"), timeout_seconds=30)
+        finally:
+            await end_tasks([listening])
+            await store.close()
+            await raw.aclose()

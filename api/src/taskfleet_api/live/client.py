@@ -1,9 +1,6 @@
-"""Redis connections with time limits, and the one place where redis-py's errors become StoreUnavailableError."""
+"""Redis connections with time limits, and what is read from them."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import redis.asyncio
@@ -12,13 +9,11 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
-from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import TaskEvent
 from taskfleet_core.wire import SCHEMA_VERSION
 
-__all__ = ["guarded", "open_client", "open_connection", "parse_event", "parse_json"]
+__all__ = ["open_client", "open_connection", "parse_event", "parse_json"]
 
 MAX_CONNECTIONS = 32
 # What a connection says of itself. Left to redis-py, each one would read the package's metadata from disk again.
@@ -56,16 +51,6 @@ def _options(timeout_seconds: float) -> dict[str, Any]:
         "protocol": 2,
         "driver_info": DRIVER,
     }
-
-
-@asynccontextmanager
-async def guarded(what: str, timeout_seconds: float) -> AsyncIterator[None]:
-    """Run the body under a time limit; raises StoreUnavailableError saying what was being done."""
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError(f"while {what}: {type(error).__name__}: {error}"[:300]) from error
 
 
 def parse_json(text: str | bytes | None) -> Any:

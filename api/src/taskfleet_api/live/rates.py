@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import redis.asyncio
 
-from taskfleet_api.live.client import guarded
+from taskfleet_core.store import guarded
 from taskfleet_core.wire import RATE_KEY_PREFIX
 
 __all__ = ["RateUse", "SharedRates"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from taskfleet_api.live.celery_results import RESULT_KEY_PREFIX, RESULT_TTL_SECONDS, build_celery_result
-from taskfleet_api.live.client import guarded, open_client, open_connection, parse_event, parse_json
+from taskfleet_api.live.client import open_client, open_connection, parse_event, parse_json
 from taskfleet_api.live.hub import Hub
 from taskfleet_api.live.rates import RateUse, SharedRates
 from taskfleet_api.live.stream import EventStream, StreamEntry
@@ -21,6 +21,7 @@ from taskfleet_core import wire
 from taskfleet_core.ending import end_task
 from taskfleet_core.events import Heartbeat, QueueRegistration, TaskEvent
 from taskfleet_core.scaling import DecisionReport
+from taskfleet_core.store import guarded
 
 __all__ = ["LiveState", "LiveStore", "StreamEntry"]
 

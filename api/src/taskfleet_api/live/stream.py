@@ -6,9 +6,10 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from taskfleet_api.live.client import guarded, open_client, parse_event, parse_json
+from taskfleet_api.live.client import open_client, parse_event, parse_json
 from taskfleet_core.errors import StoreUnavailableError
 from taskfleet_core.events import TaskEvent
+from taskfleet_core.store import guarded
 from taskfleet_core.wire import EVENT_FIELD, EVENTS_STREAM, RECORDER_GROUP, SCHEMA_VERSION
 
 __all__ = ["EventStream", "StreamEntry"]

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from taskfleet_api.live.client import guarded, open_client, parse_json
+from taskfleet_api.live.client import open_client, parse_json
+from taskfleet_core.store import guarded
 from taskfleet_core.wire import UNACKED_INDEX_KEY_PREFIX, UNACKED_KEY_PREFIX
 
 __all__ = ["UnackedMessages"]
