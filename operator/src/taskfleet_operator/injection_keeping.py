@@ -47,7 +47,7 @@ class InjectionKeeper:
             if self._find(namespace) is not None:
                 # It can be used already. Those who come one after the other become owners in one write.
                 now = time.monotonic()
-                remaining = self._ownerless_since.setdefault(_get_key(queue), now) + OWNER_SECONDS - now
+                remaining = self._ownerless_since.setdefault(queue.key, now) + OWNER_SECONDS - now
                 if remaining > 0:
                     return remaining
             await self._write(namespace)
@@ -64,7 +64,7 @@ class InjectionKeeper:
         answer = await self._kube.apply(self._injection.build(namespace, [build_owner(owner) for owner in owners]))
         self._config_maps.put({"metadata": answer["metadata"]})
         for owner in owners:
-            self._ownerless_since.pop(_get_key(owner), None)
+            self._ownerless_since.pop(owner.key, None)
 
     def _find(self, namespace: str) -> Manifest | None:
         return self._config_maps.get(namespace, self._injection.name)
@@ -73,7 +73,3 @@ class InjectionKeeper:
         present = self._find(queue.metadata.namespace)
         owners = present["metadata"].get("ownerReferences", ()) if present else ()
         return any(owner["uid"] == queue.metadata.uid for owner in owners)
-
-
-def _get_key(queue: TaskQueue) -> str:
-    return f"{queue.metadata.namespace}/{queue.name}"

@@ -1,4 +1,5 @@
-"""Every name that the operator writes into Kubernetes: labels, annotations, children, conditions, event reasons."""
+"""Every name that the operator writes into Kubernetes: labels, annotations, children, conditions, event reasons;
+and the annotations by which people tell it something."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -14,6 +15,7 @@ __all__ = [
     "FIELD_MANAGER",
     "INJECTION_PREFIX",
     "MANAGED_SELECTOR",
+    "MAX_UNAVAILABLE",
     "PAUSED",
     "QUEUE_LABEL",
     "ROTATE_USER",
@@ -39,6 +41,7 @@ INJECTION_PREFIX = "taskfleet-worker-"
 QUEUE_LABEL = f"{GROUP}/queue"
 SHARD_LABEL = f"{GROUP}/shard"  # which operator serves it, where there are several
 PAUSED = f"{GROUP}/paused"
+MAX_UNAVAILABLE = f"{GROUP}/max-unavailable"  # of a TaskQueue: a percentage such as 25%, for a PodDisruptionBudget
 SPEC_HASH = f"{GROUP}/spec-hash"
 SECRET_HASH = f"{GROUP}/secret-hash"
 BROKER_USER = f"{GROUP}/broker-user"  # of a worker pod: the user by which it is known to the broker

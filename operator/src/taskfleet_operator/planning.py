@@ -8,12 +8,12 @@ from typing import Any
 from taskfleet_core.scaling import Cause, Decision, Observation, ScalingSpec, decide
 from taskfleet_core.schedules import apply_schedules
 from taskfleet_core.taskqueue import TaskQueue
-from taskfleet_operator.children.deployment import build_deployment, is_paused
+from taskfleet_operator.children.deployment import build_deployment
 from taskfleet_operator.children.disruption_budget import build_disruption_budget
 from taskfleet_operator.children.secret import build_secret
 from taskfleet_operator.children.service_account import build_service_account
 from taskfleet_operator.conditions import build_conditions, format_time
-from taskfleet_operator.names import Reason, get_selector_text
+from taskfleet_operator.names import PAUSED, Reason, get_selector_text
 from taskfleet_operator.observed import Credentials, EventToSend, Observed, Plan, ScaleStep
 from taskfleet_operator.victims import build_costs, select_victims
 
@@ -105,7 +105,7 @@ def is_acting(observed: Observed) -> bool:
 
 
 def _get_mode(observed: Observed) -> Reason:
-    if is_paused(observed.queue.metadata.annotations):
+    if observed.queue.metadata.annotations.get(PAUSED, "").lower() in {"true", "1", "yes"}:
         return Reason.PAUSED
     scaling = observed.queue.spec.scaling
     modes = {"DryRun": Reason.DRY_RUN, "External": Reason.EXTERNAL}

@@ -208,8 +208,7 @@ class Reconciler:
         )
 
     def _get_pods(self, queue: TaskQueue) -> tuple[PodFacts, ...]:
-        key = f"{queue.metadata.namespace}/{queue.name}"
-        return tuple(build_pod_facts(pod) for pod in self.watchers["Pod"].find_owned(key))
+        return tuple(build_pod_facts(pod) for pod in self.watchers["Pod"].find_owned(queue.key))
 
     def _count_pods(self, key: str) -> int:
         """Pods of a TaskQueue that is gone."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from taskfleet_core.events import Heartbeat
 from taskfleet_core.scaling import Decision
 from taskfleet_core.statistics import QueueStatistics
-from taskfleet_operator.children.deployment import is_paused
 from taskfleet_operator.fleet_pool import Usage
 from taskfleet_operator.observed import Observed
+from taskfleet_operator.planning import is_acting
 
 __all__ = ["Sample", "build_limit_samples", "build_samples"]
 
@@ -37,8 +37,7 @@ def build_samples(
     # With the rule by depth nobody has promised a wait.
     target = scaling.target_wait_seconds if scaling.target_queue_depth is None else None
     yield Sample("taskfleet_queue_target_wait_seconds", labels, target)
-    is_active = scaling.mode == "Active" and not is_paused(observed.queue.metadata.annotations)
-    yield Sample("taskfleet_scaling_active", labels, float(is_active))
+    yield Sample("taskfleet_scaling_active", labels, float(is_acting(observed)))
     yield Sample("taskfleet_workers", labels, sum(not pod.is_terminating for pod in observed.pods))
     yield Sample("taskfleet_tasks_completed", labels, observed.completed)
     yield Sample("taskfleet_task_run_seconds", labels, observed.run_seconds_sum)

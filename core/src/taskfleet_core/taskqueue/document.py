@@ -45,6 +45,11 @@ class TaskQueue(DocumentModel):
         return self.metadata.name
 
     @property
+    def key(self) -> str:
+        """namespace/name."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @property
     def queue_name(self) -> str:
         """The queue's name at the broker and in the API; the first one's of several."""
         return next(iter(self.queue_weights))

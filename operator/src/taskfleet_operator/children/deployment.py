@@ -12,7 +12,6 @@ from taskfleet_operator.children.secret import AUTHORITY_KEY, BACKEND_KEY, BROKE
 from taskfleet_operator.names import (
     BROKER_USER,
     CONTAINER,
-    PAUSED,
     SECRET_HASH,
     build_labels,
     build_selector,
@@ -212,8 +211,3 @@ def _build_liveness() -> dict[str, Any]:
         "timeoutSeconds": 10,
         "failureThreshold": 3,
     }
-
-
-def is_paused(annotations: dict[str, str]) -> bool:
-    """Whether a person has paused scaling by annotation."""
-    return annotations.get(PAUSED, "").lower() in {"true", "1", "yes"}

@@ -5,11 +5,9 @@ from typing import Any
 
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.metadata import build_child_metadata
-from taskfleet_operator.names import build_selector
+from taskfleet_operator.names import MAX_UNAVAILABLE, build_selector
 
-__all__ = ["MAX_UNAVAILABLE", "build_disruption_budget"]
-
-MAX_UNAVAILABLE = "taskfleet.dev/max-unavailable"  # annotation on the TaskQueue: a percentage such as 25%
+__all__ = ["build_disruption_budget"]
 
 
 def build_disruption_budget(queue: TaskQueue) -> dict[str, Any] | None:
