@@ -21,6 +21,7 @@ from taskfleet_core.statistics import (
     open_statistics,
     sum_statistics,
 )
+from taskfleet_core.waiting import wait_for_event
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.store import Store
 
@@ -208,10 +209,7 @@ class Poller:
         return answer, {queue: problem for queue, problem in problems.items() if problem is not None}
 
     async def _pause(self, lane: _Lane, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await lane.woken.wait()
-        except TimeoutError:
+        if not await wait_for_event(lane.woken, seconds):
             return
         # Many hints at once are one round; the first one of a quiet time is not kept waiting.
         if time.monotonic() - (lane.ended_at or 0.0) < MIN_WAKE_GAP_SECONDS:

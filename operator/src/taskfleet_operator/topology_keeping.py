@@ -5,7 +5,6 @@ is tried again with growing pauses, and at once when the poller sees it again.
 """
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import defaultdict
@@ -16,15 +15,17 @@ from itertools import islice, zip_longest
 import structlog
 
 from taskfleet_core.amqp import LoginRefusedError
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import TaskfleetError, UnavailableError
 from taskfleet_core.topology import Outcome, QueueSpec, Topology, open_topology
+from taskfleet_core.waiting import wait_for_event
 from taskfleet_operator.brokers import BrokerAccess
 
 __all__ = ["QueueState", "TopologyKeeper"]
 
 DRIFT_SECONDS = 60.0
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
 GATHER_SECONDS = 0.05  # TaskQueues that are applied together are declared together
 MAX_BATCH = 200  # what comes meanwhile waits for as many at most
 # A queue that the broker did not know is declared again once in this time, whatever the poller says meanwhile.
@@ -164,13 +165,10 @@ class TopologyKeeper:
         now = time.monotonic()
         seconds = max(0.0, lane.checked_at + self._drift_seconds - now)
         if lane.failures:
-            limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(lane.failures - 1, 10))
-            seconds = limit * random.uniform(0.5, 1.0)
+            seconds = decide_backoff_seconds(lane.failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, random.random())
         elif lane.due:
             seconds = 0.0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await lane.woken.wait()
+        await wait_for_event(lane.woken, seconds)
 
     async def _work(self, broker: BrokerAccess, lane: _Lane) -> None:
         now = time.monotonic()

@@ -6,7 +6,6 @@ they do not start: the login that all share is never handed out in its place.
 """
 
 import asyncio
-import contextlib
 import random
 import secrets
 import time
@@ -17,9 +16,11 @@ import structlog
 
 from taskfleet_core.addresses import replace_login
 from taskfleet_core.amqp import LoginRefusedError
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.errors import TaskfleetError
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_core.topology import QueueUser, QueueUsers
+from taskfleet_core.waiting import wait_for_event
 from taskfleet_operator.broker_users import CAN_DELAY, WAITS, Login, build_user_name
 from taskfleet_operator.observed import UserState
 
@@ -28,7 +29,7 @@ __all__ = ["UserKeeper"]
 DRIFT_SECONDS = 60.0
 GATHER_SECONDS = 0.05  # TaskQueues that are applied together are served together
 COLLECT_SECONDS = 5.0  # between two looks whether workers that had another user are gone
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 30.0
 PASSWORD_BYTES = 32
 
 _log = structlog.get_logger()
@@ -136,13 +137,12 @@ class UserKeeper:
     async def _wait(self) -> None:
         seconds = max(0.0, self._checked_at + self._drift_seconds - time.monotonic())
         if self._failures:
-            limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10))
-            seconds = limit * random.uniform(0.5, 1.0)
+            seconds = decide_backoff_seconds(
+                self._failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, random.random()
+            )
         elif self._has_leavers:
             seconds = min(seconds, COLLECT_SECONDS)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
+        await wait_for_event(self._woken, seconds)
 
     async def _work(self, users: QueueUsers) -> None:
         now = time.monotonic()

@@ -1,12 +1,14 @@
 """Keeps a copy of the labelled children of one kind by list and watch; the label is applied by the API server."""
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
 
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.errors import NotFoundError, TaskfleetError
 from taskfleet_core.taskqueue import KIND
 from taskfleet_operator.compacting import compact
@@ -16,7 +18,8 @@ from taskfleet_operator.names import MANAGED_SELECTOR, QUEUE_LABEL
 __all__ = ["Watcher", "find_owner_key"]
 
 WATCH_SECONDS = 290
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 10.0
+PAUSE_SECONDS = 0.5
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 10.0
 
 _log = structlog.get_logger()
 Manifest = dict[str, Any]
@@ -84,13 +87,14 @@ class Watcher:
                 failures = 0
                 while version is not None:
                     version = await self._follow(version)
-                await asyncio.sleep(MIN_BACKOFF_SECONDS)  # a server that ends each watch is not asked in a tight loop
+                await asyncio.sleep(PAUSE_SECONDS)  # a server that ends each watch is not asked in a tight loop
             except TaskfleetError as error:
                 failures += 1
                 if self._is_optional and isinstance(error, NotFoundError | ForbiddenError):
                     self._do_without(error)
                 _log.warning("watch.failed", kind=self._kind, error=str(error))
-                await asyncio.sleep(min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(failures, 6)))
+                pause = decide_backoff_seconds(failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, random.random())
+                await asyncio.sleep(pause)
 
     def _do_without(self, error: TaskfleetError) -> None:
         """Objects of a kind that is gone are gone; those that may not be listed any more stay as they were."""

@@ -4,20 +4,22 @@ Keys are `group/name`; groups (namespaces) take turns, so that one with a thousa
 """
 
 import asyncio
-import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
 
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import ConflictError
+from taskfleet_core.waiting import wait_for_event
 
 __all__ = ["WorkQueue"]
 
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 30.0
-MIN_CONFLICT_SECONDS, MAX_CONFLICT_SECONDS = 0.05, 1.0
+# The first pause, which doubles, and the longest.
+BACKOFF_SECONDS = 0.4, 30.0
+CONFLICT_SECONDS = 0.1, 1.0
 GIVE_WAY_SECONDS = 1.0
 
 _log = structlog.get_logger()
@@ -76,9 +78,7 @@ class WorkQueue:
         if self._calm.is_set():
             return
         self._slots.release()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GIVE_WAY_SECONDS):
-                await self._calm.wait()
+        await wait_for_event(self._calm, GIVE_WAY_SECONDS)
         await self._slots.acquire()  # a run cancelled before ends one slot short, which matters to nobody: all end
 
     async def start(self) -> None:
@@ -156,10 +156,8 @@ class WorkQueue:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         # Somebody else was faster: what is new arrives within moments, and nothing is broken.
         conflict = isinstance(error, ConflictError)
-        least, most = (
-            (MIN_CONFLICT_SECONDS, MAX_CONFLICT_SECONDS) if conflict else (MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
-        )
-        seconds = min(most, least * 2.0 ** min(count, 10)) * random.uniform(0.5, 1.0)
+        first, longest = CONFLICT_SECONDS if conflict else BACKOFF_SECONDS
+        seconds = decide_backoff_seconds(count, first, longest, random.random())
         text = str(error) or type(error).__name__
         report = _log.info if conflict else _log.warning
         report("reconcile.failed", key=key, error=text, retry_seconds=round(seconds, 2))

@@ -13,10 +13,10 @@ from taskfleet_api.background.declaring import build_queue_spec
 from taskfleet_api.background.directory import KnownQueue
 from taskfleet_api.background.monitor import _History, is_empty
 from taskfleet_api.background.reclaiming import decide_orphans
-from taskfleet_api.background.supervision import decide_backoff_seconds
 from taskfleet_api.background.sweeping import select_lost
 from taskfleet_api.brokers import DeadLetter, DeadReason, QueueSpec
 from taskfleet_api.live import LiveState
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.events import TaskEvent
 from taskfleet_core.states import TaskState, position
 from taskfleet_core.statistics import QueueStatistics

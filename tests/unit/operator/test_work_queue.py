@@ -83,15 +83,14 @@ async def test_key_added_while_it_runs_runs_once_more(queue, handler):
 
 
 async def test_failed_key_comes_again_by_itself(queue, handler, monkeypatch):
-    monkeypatch.setattr("taskfleet_operator.work_queue.MIN_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("taskfleet_operator.work_queue.BACKOFF_SECONDS", (0.02, 30.0))
     handler.error = RuntimeError("no")
     queue.add("a")
     await eventually(lambda: len(handler.started) >= 3, 20)
 
 
 async def test_failure_pauses_though_its_own_writes_asked_for_more(queue, handler, monkeypatch):
-    monkeypatch.setattr("taskfleet_operator.work_queue.MIN_BACKOFF_SECONDS", 1000.0)
-    monkeypatch.setattr("taskfleet_operator.work_queue.MAX_BACKOFF_SECONDS", 1000.0)
+    monkeypatch.setattr("taskfleet_operator.work_queue.BACKOFF_SECONDS", (1000.0, 1000.0))
     handler.error = RuntimeError("no")
     handler.release.clear()
     queue.add("a")
@@ -106,8 +105,7 @@ async def test_failure_pauses_though_its_own_writes_asked_for_more(queue, handle
 
 
 async def test_conflict_is_looked_at_again_soon(queue, handler, monkeypatch):
-    monkeypatch.setattr("taskfleet_operator.work_queue.MIN_BACKOFF_SECONDS", 1000.0)
-    monkeypatch.setattr("taskfleet_operator.work_queue.MAX_BACKOFF_SECONDS", 1000.0)
+    monkeypatch.setattr("taskfleet_operator.work_queue.BACKOFF_SECONDS", (1000.0, 1000.0))
     handler.error = ConflictError("somebody was faster")
     queue.add("a")
     await eventually(lambda: len(handler.started) >= 4, 20)

@@ -14,10 +14,10 @@ from uuid import UUID
 import structlog
 
 from taskfleet_api.background.options import BackgroundOptions
-from taskfleet_api.background.supervision import decide_backoff_seconds
 from taskfleet_api.callbacks import Delivery
 from taskfleet_api.records import CallbackLease, CallbackRecord, CallbackState, Records, TaskRecord
 from taskfleet_api.telemetry import counter
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_task
 
 __all__ = ["Call", "CallbackSender", "decide_outcome"]

@@ -14,6 +14,7 @@ from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.outbox import Outbox
 from taskfleet_api.brokers import FailureKind
 from taskfleet_api.records import NewTask, Records, TaskRecord
+from taskfleet_core.waiting import wait_for_event
 
 __all__ = ["Dispatcher"]
 
@@ -66,7 +67,7 @@ class Dispatcher:
         """Publish one window of what waits."""
         if not self._rows:
             self._offered.clear()
-            await _wait(self._offered)
+            await wait_for_event(self._offered, IDLE_SECONDS)
         if not self._outbox.connected:
             self._drop_overdue(datetime.now(UTC))
             return OFFLINE_SECONDS
@@ -79,7 +80,7 @@ class Dispatcher:
         """Mark one batch of confirmed tasks as queued; kept and tried again while the database is away."""
         if not self._confirmed:
             self._to_mark.clear()
-            await _wait(self._to_mark)
+            await wait_for_event(self._to_mark, IDLE_SECONDS)
         batch = [self._confirmed.popleft() for _ in range(min(len(self._confirmed), self._options.mark_batch))]
         if not batch:
             return 0.0
@@ -151,9 +152,3 @@ def _is_due(row: Row, now: datetime) -> bool:
     if isinstance(row, TaskRecord):
         return is_publishable(row) and (row.due_at is None or row.state.value == "pending" or row.due_at <= now)
     return row.eta is None
-
-
-async def _wait(event: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(IDLE_SECONDS):
-            await event.wait()

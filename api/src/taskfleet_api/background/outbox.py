@@ -1,7 +1,6 @@
 """Outbox: the one way from messages to the broker, shared by dispatcher and sweeper; counts, declares, wakes."""
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import structlog
 from taskfleet_api.brokers import FailureKind, Message, Publisher, PublishFailure
 from taskfleet_api.live import LiveStore
 from taskfleet_api.telemetry import counter, histogram
+from taskfleet_core.waiting import wait_for_event
 
 if TYPE_CHECKING:
     from taskfleet_api.background.declaring import QueueDeclarer
@@ -66,9 +66,7 @@ class Outbox:
 
     async def wake_step(self) -> float:
         """Send the hints for queues without workers; a lost hint costs one interval of the poll, nothing more."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WAKE_IDLE_SECONDS):
-                await self._waking.wait()
+        await wait_for_event(self._waking, WAKE_IDLE_SECONDS)
         now = time.monotonic()
         ready = {queue for queue in self._to_wake if now - self._woken_at.get(queue, -60.0) > WAKE_PAUSE_SECONDS}
         self._to_wake -= ready

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_task
 from taskfleet_core.errors import UnavailableError
 
-__all__ = ["LoopHealth", "Supervisor", "decide_backoff_seconds"]
+__all__ = ["LoopHealth", "Supervisor"]
 
 log = structlog.get_logger()
 
@@ -31,12 +32,6 @@ class LoopHealth:
     consecutive_failures: int
     last_error: str | None  # type and short text, never a URL
     seconds_since_success: float | None
-
-
-def decide_backoff_seconds(failures: int, first_seconds: float, max_seconds: float, chance: float) -> float:
-    """How long to wait after that many failures in a row; `chance` in [0, 1) spreads replicas over the upper half."""
-    longest = min(max_seconds, first_seconds * 2.0 ** min(failures - 1, 30))
-    return longest * (0.5 + chance / 2)
 
 
 class _Loop:

@@ -17,14 +17,16 @@ from taskfleet_api.brokers.messages import Message
 from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, FailureKind, PublishFailure
 from taskfleet_core.addresses import BrokerAddress
 from taskfleet_core.amqp import connect_amqp
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import BrokerUnavailableError
+from taskfleet_core.waiting import wait_for_event
 
 __all__ = ["AmqpPublisher"]
 
 MAX_IN_FLIGHT_BYTES = 32 * 1024 * 1024
 MAX_WRITE_BYTES = 4 * 1024 * 1024
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 2.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 2.0
 
 _log = structlog.get_logger()
 _NOT_CONNECTED = PublishFailure(FailureKind.CONNECTION, "not connected to the broker")
@@ -67,12 +69,7 @@ class AmqpPublisher:
 
     async def wait_connected(self, timeout_seconds: float) -> bool:
         """Wait until connected, for at most that long."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._connected.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_for_event(self._connected, timeout_seconds)
 
     async def close(self) -> None:
         """Stop reconnecting and close; what is in flight fails."""
@@ -192,7 +189,8 @@ class AmqpPublisher:
                 else:
                     await self._serve(connection)
                     attempt = 0
-                await asyncio.sleep(_backoff_seconds(attempt))
+                pause = decide_backoff_seconds(attempt + 1, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, random.random())
+                await asyncio.sleep(pause)
         finally:
             if self._connection is not None:
                 connection, self._connection = self._connection, None
@@ -208,11 +206,6 @@ class AmqpPublisher:
             self._connected.clear()
         self._connection = None
         _log.warning("broker.connection_lost", broker=connection.label, reason=reason)
-
-
-def _backoff_seconds(attempt: int) -> float:
-    limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(attempt, 10))
-    return limit * random.uniform(0.5, 1.0)
 
 
 def _why_no_room(connection: PublishingSession | None, timeout_seconds: float) -> str:

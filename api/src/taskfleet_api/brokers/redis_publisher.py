@@ -23,14 +23,16 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from taskfleet_api.brokers.messages import LOWEST_PRIORITY, Message
 from taskfleet_api.brokers.publishing import DEFAULT_WINDOW, FailureKind, PublishFailure
 from taskfleet_core.addresses import redact_url
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_tasks
 from taskfleet_core.statistics.redis import PRIORITY_STEPS, build_priority_key
+from taskfleet_core.waiting import wait_for_event
 
 __all__ = ["RedisPublisher", "build_envelope", "build_list_key"]
 
 HIGHEST_PRIORITY = 9
 PING_SECONDS = 5.0
-MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.1, 2.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 2.0
 MAX_WRITE_BYTES = 4 * 1024 * 1024
 
 _log = structlog.get_logger()
@@ -117,12 +119,7 @@ class RedisPublisher:
 
     async def wait_connected(self, timeout_seconds: float) -> bool:
         """Wait until the server answers, for at most that long."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._connected.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_for_event(self._connected, timeout_seconds)
 
     async def close(self) -> None:
         """Close connections."""
@@ -198,7 +195,7 @@ class RedisPublisher:
         return dict.fromkeys(lists, failure)
 
     async def _keep_asking(self) -> None:
-        attempt = 0
+        failures = 0
         while True:
             self._doubtful.clear()
             error = await self._ask()
@@ -206,15 +203,16 @@ class RedisPublisher:
                 if not self.connected:
                     _log.info("broker.connected", broker=self._label)
                 self._connected.set()
-                attempt = 0
-                await self._pause(PING_SECONDS)
+                failures = 0
+                await wait_for_event(self._doubtful, PING_SECONDS)  # not that long when a push failed
                 continue
-            if self.connected or attempt == 0:
+            if self.connected or failures == 0:
                 _log.warning("broker.connection_lost", broker=self._label, reason=error)
             self._connected.clear()
-            attempt += 1
-            limit = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2.0 ** min(attempt, 10))
-            await asyncio.sleep(limit * random.uniform(0.5, 1.0))
+            failures += 1
+            await asyncio.sleep(
+                decide_backoff_seconds(failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, random.random())
+            )
 
     async def _ask(self) -> str | None:
         """PING; the reason when there is no good answer."""
@@ -226,14 +224,6 @@ class RedisPublisher:
         except (RedisError, OSError) as error:
             return str(error)
         return None
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but wake up when a push failed."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._doubtful.wait()
-        except TimeoutError:
-            return
 
 
 def _refusal(answer: Exception) -> PublishFailure:

@@ -18,8 +18,10 @@ from redis.exceptions import RedisError
 
 from taskfleet_api.live.client import parse_event
 from taskfleet_api.live.subscriptions import Subscription
+from taskfleet_core.backoff import decide_backoff_seconds
 from taskfleet_core.ending import end_tasks
 from taskfleet_core.events import TaskEvent
+from taskfleet_core.waiting import wait_for_event
 from taskfleet_core.wire import UPDATES_CHANNEL_PREFIX, updates_channel
 
 __all__ = ["Hub"]
@@ -29,8 +31,7 @@ log = structlog.get_logger()
 COMMAND_CHANNELS = 500  # channels in one SUBSCRIBE
 STATES_CHUNK = 500
 MAX_UNANSWERED_PINGS = 3
-BACKOFF_FIRST_SECONDS = 0.1
-BACKOFF_MAX_SECONDS = 2.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 2.0
 
 FetchEvents = Callable[[Sequence[str]], Awaitable[list[TaskEvent]]]
 
@@ -67,9 +68,7 @@ class Hub:
         subscription = Subscription(ids)
         self._add(subscription)
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout):
-                    await self._attempted.wait()
+            await wait_for_event(self._attempted, self._timeout)
             if self.connected:
                 await subscription.wait_ready(self._timeout)
             yield subscription
@@ -87,8 +86,9 @@ class Hub:
                 log.warning("live_subscriptions_lost", error=type(error).__name__, failures=failures)
             finally:
                 self._lose_connection()
-            delay = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures, 10))
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            await asyncio.sleep(
+                decide_backoff_seconds(failures, FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, random.random())
+            )
 
     async def _serve_one_connection(self) -> None:
         connection = self._connect()
@@ -167,9 +167,7 @@ class Hub:
         loop = asyncio.get_running_loop()
         ping_at, heard, unanswered = loop.time() + self._timeout, self._heard, 0
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(ping_at):
-                    await self._outgoing.wait()
+            await wait_for_event(self._outgoing, ping_at - loop.time())
             self._outgoing.clear()
             async with asyncio.timeout(self._timeout):
                 while self._outbox:

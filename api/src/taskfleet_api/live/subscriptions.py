@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
 from taskfleet_core.events import TaskEvent
+from taskfleet_core.waiting import wait_for_event
 
 __all__ = ["Subscription"]
 
@@ -43,10 +44,7 @@ class Subscription:
         """
         if not self._buffer and not self._nudged:
             self._arrived.clear()
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await self._arrived.wait()
-            except TimeoutError:
+            if not await wait_for_event(self._arrived, timeout_seconds):
                 return None
         if self._buffer:
             return self._buffer.popleft()
@@ -62,12 +60,7 @@ class Subscription:
 
     async def wait_ready(self, timeout_seconds: float) -> bool:
         """Wait until the channels are subscribed and the states read."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._ready.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_for_event(self._ready, timeout_seconds)
 
     def push(self, event: TaskEvent) -> None:
         """Take one event unless it is a repetition or was overtaken."""
