@@ -243,7 +243,7 @@ def test_unknown_is_not_zero(control_plane: ControlPlane, namespace: str, valkey
 
 
 def test_several_queues_scale_one_pool_of_workers(control_plane: ControlPlane, namespace: str, valkey: Valkey) -> None:
-    """What waits in all of them counts; each is registered, and none can be had by another TaskQueue."""
+    """What waits in all of them counts; each is registered, and another TaskQueue has one once it is let go."""
     queues = [{"name": "several-a", "weight": 2}, {"name": "several-b"}]
     create(control_plane, build_task_queue(namespace, "several", queues=queues, scaling={"maxReplicas": 5}))
     await_reason(control_plane, namespace, "several", "Reconciled")
@@ -262,6 +262,8 @@ def test_several_queues_scale_one_pool_of_workers(control_plane: ControlPlane, n
     create(control_plane, build_task_queue(namespace, "late", queueName="several-b"))
     condition = await_reason(control_plane, namespace, "late", "QueueConflict")
     assert f"{namespace}/several" in condition["message"]
+    patch(control_plane, namespace, "several", {"spec": {"queues": queues[:1]}})
+    await_reason(control_plane, namespace, "late", "Reconciled")
 
 
 def test_a_field_that_only_a_newer_crd_knows_is_ignored_and_named(

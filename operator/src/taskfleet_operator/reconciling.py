@@ -67,6 +67,7 @@ class Reconciler:
         self._leaving.discard(key)
         old = self.index.entries.get(key)
         access, names = (old.access, list(old.queue.queue_weights)) if old and old.queue else (None, [])
+        places = old.places if old else ()
         changed = self.index.put(raw)
         entry = self.index.entries[key]
         if old is None:
@@ -76,6 +77,9 @@ class Reconciler:
             # Known without asking anybody. Other brokers are known after the first reconcile.
             own = self.brokers.default
             for rival in self.index.set_broker(key, own, self.brokers.get_identity(own)):
+                self.enqueue(rival)
+        if entry.places != places:
+            for rival in self.index.find_at(places) - {key}:  # what it gave up is theirs, perhaps
                 self.enqueue(rival)
         self._release(access, names)
         return changed
