@@ -12,6 +12,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.proxies import Proxy
 from tests.support.waiting import eventually
 
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.errors import ConflictError, NotFoundError, UnavailableError
 from taskfleet_operator import kube as kube_module
 from taskfleet_operator.events import BURST, REFILL_SECONDS, EventSender
@@ -144,8 +145,7 @@ async def test_watcher_sees_what_happened_behind_a_dead_connection(
             stays = watcher.get(namespace, "stays")
             assert stays is not None
             assert stays["automountServiceAccountToken"] is False
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks([task])
 
 
 async def test_events_are_rate_limited(

@@ -16,6 +16,7 @@ from taskfleet_api.live.rates import RateUse
 from taskfleet_core import wire
 from taskfleet_core.addresses import parse_amqp_url
 from taskfleet_core.amqp import AmqpSession, ChannelClosedError, connect_amqp
+from taskfleet_core.ending import end_tasks
 from taskfleet_operator.store import Store
 
 pytestmark = pytest.mark.timeout(60, func_only=True)
@@ -136,7 +137,7 @@ def test_the_operators_user_may_do_all_that_the_operator_does(hardened: Hardened
             await store.write_decisions({"jobs": {}})  # type: ignore[typeddict-item]
             assert "jobs" in (await store.fetch_heartbeats() or {})
             await wake()
-            listening.cancel()
+            await end_tasks([listening])
         await store.close()
 
     asyncio.run(use(Store(hardened.valkey.url_of("operator", hardened.authority))))

@@ -21,6 +21,7 @@ from taskfleet_api.background.calling import CallbackSender
 from taskfleet_api.callbacks import CallbackClient, CallbackPolicy, CallbackRules, decode_secret
 from taskfleet_api.records import CallbackRecord, CallbackState, NewCallback, Records, open_records
 from taskfleet_api.tasks.callbacks import TaskCaller
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.states import TaskState
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -110,8 +111,7 @@ class Ends:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end_tasks([task])
             await sender.close(0)
             await client.close()
 

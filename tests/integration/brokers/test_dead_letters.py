@@ -14,6 +14,7 @@ from tests.integration.brokers.test_topology import ensure, fresh_name
 from tests.support.waiting import eventually
 
 from taskfleet_api.brokers import DeadLetter, DeadReason, Message, QueueSpec, build_message, open_dead_letters
+from taskfleet_core.ending import end_tasks
 
 
 @asynccontextmanager
@@ -22,8 +23,8 @@ async def reading(broker: Broker, queues: Callable[[], Sequence[str]], handle: A
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait((task,), timeout=10)
+        async with asyncio.timeout(10):
+            await end_tasks([task])
         assert task.cancelled()
 
 
@@ -167,7 +168,7 @@ async def test_redis_has_none() -> None:
     task = asyncio.create_task(open_dead_letters("redis://127.0.0.1:1/0").run(lambda: ["q"], Letters().handle))
     done, _ = await asyncio.wait((task,), timeout=0.05)
     assert not done
-    task.cancel()
+    await end_tasks([task])
 
 
 def wait_for_policy(broker: Broker, queue: str, policy: str = "taskfleet") -> None:

@@ -66,8 +66,7 @@ async def polling(valkey_url: str, wanted: dict[BrokerAccess, set[str]], **optio
     try:
         yield found
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
         await store.close()
 
 
@@ -173,8 +172,7 @@ async def test_a_hint_travels_through_the_store(valkey: Valkey) -> None:
         return "sleepy" in heard
 
     await eventually(has_heard, interval_seconds=0.1)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks([task])
     await store.close()
 
 

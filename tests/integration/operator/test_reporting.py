@@ -10,6 +10,7 @@ from tests.support.brokers import Valkey
 from tests.support.waiting import eventually
 
 from taskfleet_core import wire
+from taskfleet_core.ending import end_tasks
 from taskfleet_core.scaling import Observation, ScalingSpec, decide
 from taskfleet_operator.reporting import report_decisions
 from taskfleet_operator.store import Store
@@ -45,8 +46,7 @@ async def test_new_decisions_are_written_and_leave_with_their_queue(valkey: Valk
         after = await raw.hgetall(wire.DECISIONS_KEY)
         assert after["a"] == before["a"]  # what has not changed is not written again
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
     await store.register((), gone=["a"])
     assert list(await raw.hgetall(wire.DECISIONS_KEY)) == ["b"]
     await raw.aclose()
