@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hack.generated import keep_files  # noqa: E402 - from the root of the repository
-from tests.faults.results import Cell, Place, Results, read_results  # noqa: E402 - from the root of the repository
+from tests.faults.results import UNEXPLAINED, Cell, Place, Results, read_results  # noqa: E402 - from the root of the repository
 
 PAGE = ROOT / "docs" / "reliability.md"
 TITLES = {Place.LOCAL: "One machine", Place.CLUSTER: "Kubernetes, one node"}
@@ -44,7 +44,8 @@ def build_row(cell: Cell) -> str:
         f"{cell.accepted:,}",
         lost,
         _counts(cell.states.items()),
-        _counts(cell.duplicates.items()) or "none",
+        _counts((f"**{cause}**" if cause == UNEXPLAINED else cause, n) for cause, n in cell.duplicates.items())
+        or "none",
         f"{cell.interrupted:,}",
         f"{cell.refused:,}",
         _seconds(cell.recovery_seconds),
@@ -62,14 +63,20 @@ def _seconds(value: float | None) -> str:
 
 
 def build_page(page: str) -> str:
-    """The page with its tables replaced; the prose between them stays."""
-    for place in Place:
-        results = read_results(place)
-        begin, end = f"<!-- {place} -->", f"<!-- end of {place} -->"
-        head, rest = page.split(begin, 1)
+    """The page with its tables and their verdict replaced; the prose between them stays."""
+    found = {place: read_results(place) for place in Place}
+    for place, results in found.items():
         tables = f"## {TITLES[place]}\n\n{build_tables(results)}\n" if results else ""
-        page = f"{head}{begin}\n{tables}{end}{rest.split(end, 1)[1]}"
-    return page
+        page = _replace(page, str(place), f"\n{tables}")
+    cells = [cell for results in found.values() if results for cell in results.cells]
+    broken = sum(not cell.holds for cell in cells)
+    return _replace(page, "verdict", f"{broken or 'none'} of the {len(cells)} cells")
+
+
+def _replace(page: str, mark: str, text: str) -> str:
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    head, rest = page.split(begin, 1)
+    return f"{head}{begin}{text}{end}{rest.split(end, 1)[1]}"
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ def build_cell(fault: str, **found: object) -> Cell:
 def test_a_lost_task_is_bold() -> None:
     assert "| 10 | 0 | 10 succeeded | none |" in build_row(build_cell("kill"))
     assert "| **1 lost, 2 succeeded without a run** |" in build_row(build_cell("kill", lost=1, untold=2))
+    assert "| 2 **unexplained** |" in build_row(build_cell("kill", duplicates={"unexplained": 2}))
 
 
 def test_a_cell_holds_only_without_what_nobody_explains() -> None:
