@@ -143,7 +143,7 @@ async def test_what_the_operator_writes_into_conditions_and_events_shows_none() 
             return secret
 
     directory = BrokerDirectory(Kube(), settings)  # type: ignore[arg-type]
-    from tests.unit.operator.test_planning import build_observed
+    from tests.unit.operator.builders import build_observed
 
     queue = build_observed({"broker": {"secretRef": {"name": "mine"}}}).queue
     resolution = await directory.resolve(queue)

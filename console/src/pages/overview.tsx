@@ -7,7 +7,7 @@ import { Empty, Failure, Figure, Loading, Sparkline } from "../parts/pieces";
 import { RangeChoice } from "../parts/range";
 import { Table, type Column, type Sorting } from "../parts/table";
 import { useCell } from "../state/cell";
-import { parseRange, useSparks, type Sparks } from "../state/history";
+import { parseRange, useSparks, type Range, type Sparks } from "../state/history";
 import { queues, refreshQueues } from "../state/queues";
 import { go, href, route } from "../state/router";
 
@@ -131,23 +131,42 @@ export function Overview(): JSX.Element {
         <h1>Queues</h1>
         <Totals items={items} />
       </div>
-      <div class="filters">
-        <input
-          type="search" data-filter aria-label="Filter queues" placeholder="Filter by name or namespace  ( / )" value={typed}
-          onInput={(event) => (type(event.currentTarget.value), change({ q: event.currentTarget.value }))}
-        />
-        <label class="check">
-          <input type="checkbox" checked={active} onChange={() => change({ active: active ? "" : "1" })} /> only with work or workers
-        </label>
-        <span class="fill" />
-        <span class="from-m"><RangeChoice range={range} choose={(next) => change({ range: next === "15m" ? "" : next })} /></span>
-        <span class="note">{shown.length === items.length ? plural(items.length, "queue") : `${shown.length} of ${plural(items.length, "queue")}`}</span>
-      </div>
+      <Filters
+        typed={typed} type={(text) => (type(text), change({ q: text }))} active={active} range={range} change={change}
+        note={shown.length === items.length ? plural(items.length, "queue") : `${shown.length} of ${plural(items.length, "queue")}`}
+      />
       <Table
         label="Queues" rows={shown} columns={buildColumns(sparks)} see={(first, last) => setSight({ first, last })} keyOf={(queue) => queue.name} sorting={sorting} sort={sort}
         open={(queue) => go(href(["queues", queue.name]))}
         after={shown.length === 0 && <Empty title="No queue matches"><p>Change the filter above.</p></Empty>}
       />
+    </div>
+  );
+}
+
+interface FiltersProps {
+  typed: string;
+  type(text: string): void;
+  active: boolean;
+  range: Range;
+  /** Changes the address; empty takes a part out. */
+  change(changes: Record<string, string>): void;
+  note: string;
+}
+
+function Filters({ typed, type, active, range, change, note }: FiltersProps): JSX.Element {
+  return (
+    <div class="filters">
+      <input
+        type="search" data-filter aria-label="Filter queues" placeholder="Filter by name or namespace  ( / )" value={typed}
+        onInput={(event) => type(event.currentTarget.value)}
+      />
+      <label class="check">
+        <input type="checkbox" checked={active} onChange={() => change({ active: active ? "" : "1" })} /> only with work or workers
+      </label>
+      <span class="fill" />
+      <span class="from-m"><RangeChoice range={range} choose={(next) => change({ range: next === "15m" ? "" : next })} /></span>
+      <span class="note">{note}</span>
     </div>
   );
 }

@@ -207,24 +207,28 @@ function Dead({ queue }: { queue: QueueModel }): JSX.Element {
       {error !== undefined && !value ? <Failure error={error} retry={refresh} />
         : !value ? <Loading />
         : !value.items.length ? <Empty title="None"><p>A task is dead when it took its worker with it once too often.</p></Empty>
-        : (
-          <div class="wide" tabIndex={0} role="region" aria-label="The last dead tasks">
-            <table>
-              <thead><tr><th scope="col">Task</th><th scope="col">Ended</th><th scope="col">Why</th></tr></thead>
-              <tbody>
-                {value.items.map((task) => (
-                  <tr key={task.id}>
-                    <td><a href={href(["tasks", task.id])}>{task.task}</a></td>
-                    <td class="dim">{moment(task.finished_at)}</td>
-                    <td class="grow"><span class="cut">{(task.error as { message?: string } | null)?.message ?? <State state={task.state} />}</span></td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-            {total > value.items.length && <p class="tail"><a href={href(["tasks"], { queue: name, state: "dead" })}>All {plural(total, "dead task")}</a></p>}
-          </div>
-        )}
+        : <DeadTasks name={name} total={total} items={value.items} />}
     </Panel>
+  );
+}
+
+function DeadTasks({ name, total, items }: { name: string; total: number; items: TaskPage["items"] }): JSX.Element {
+  return (
+    <div class="wide" tabIndex={0} role="region" aria-label="The last dead tasks">
+      <table>
+        <thead><tr><th scope="col">Task</th><th scope="col">Ended</th><th scope="col">Why</th></tr></thead>
+        <tbody>
+          {items.map((task) => (
+            <tr key={task.id}>
+              <td><a href={href(["tasks", task.id])}>{task.task}</a></td>
+              <td class="dim">{moment(task.finished_at)}</td>
+              <td class="grow"><span class="cut">{(task.error as { message?: string } | null)?.message ?? <State state={task.state} />}</span></td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {total > items.length && <p class="tail"><a href={href(["tasks"], { queue: name, state: "dead" })}>All {plural(total, "dead task")}</a></p>}
+    </div>
   );
 }
 

@@ -1,7 +1,7 @@
 """What Prometheus is told of a TaskQueue: unknown is no sample, and every sample is in the table."""
 
 import pytest
-from tests.unit.operator.test_planning import build_observed, build_pods, build_statistics, plan
+from tests.unit.operator.builders import build_observed, build_pods, build_statistics, plan
 
 from taskfleet_core.scaling import Cause
 from taskfleet_operator.metrics import METRICS

@@ -7,8 +7,6 @@ the reporter repeats it and the message stays unacknowledged until it is recorde
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
 import time
@@ -32,14 +30,12 @@ from .events import (
 )
 from .forks import end_if_forked
 from .runs import Run
-from .scripts import BEGIN, CHANGE, NOTE, PROGRESS
+from .scripts import CHANGE, PROGRESS
 from .settings import WorkerSettings, load_settings
 from .store import RETRYABLE, Store, StoreFullError, limit_waits, persist
 from .tls import add_verification
 
 __all__ = ["Backend"]
-
-logger = logging.getLogger("taskfleet.worker")
 
 PROGRESS_STREAM_SECONDS = 1.0
 _MARK = "_taskfleet_mark"
@@ -253,39 +249,6 @@ class Backend(RedisBackend):
             meta = {"pid": os.getpid(), "hostname": run.request.hostname}
             payload = self._encode_meta(run.identity.id, meta, states.STARTED, None, run.request)
         self.apply_change(self.build_change(run.identity, event, payload))
-
-    def ask_to_begin(self, identity: Identity, counts_deliveries: bool) -> str | int:
-        """Whether a message that may have run before runs now: finished, cancelled, dead, or how often it did."""
-        limit = self.taskfleet.delivery_limit
-        parameters = (
-            2,
-            _wire.TASK_KEY_PREFIX + identity.id,
-            _wire.CANCELLED_KEY_PREFIX + identity.queue,
-            identity.id,
-            _wire.position(identity.attempt, identity.retries, _wire.RUNNING),
-            limit if counts_deliveries and limit is not None else "",
-            self.taskfleet.live_ttl_seconds,
-        )
-        answer = persist(lambda: self.store.run(BEGIN, *parameters), identity.id)
-        return answer.decode() if isinstance(answer, bytes) else int(answer)
-
-    def note_loss(self, identity: Identity, message: str) -> None:
-        """Keep how the task's process ended, for the record of one that is dead at last; one attempt, no promise."""
-        text = encode_value({"attempt": identity.attempt, "message": message})
-        seconds = self.taskfleet.live_ttl_seconds
-        try:
-            self.store.run(NOTE, 1, _wire.TASK_KEY_PREFIX + identity.id, _wire.LIVE_LOSS, text, seconds)
-        except RETRYABLE as error:
-            logger.warning("the end of the process of task %s is not noted: %s", identity.id, error)
-
-    def fetch_loss(self, identity: Identity) -> str:
-        """How the process of this attempt ended the last time; empty when nobody noted it."""
-        try:
-            text = self.store.command("HGET", _wire.TASK_KEY_PREFIX + identity.id, _wire.LIVE_LOSS)
-        except RETRYABLE:
-            return ""
-        noted = json.loads(text) if text else {}
-        return str(noted["message"]) if noted.get("attempt") == identity.attempt else ""
 
     def build_retry(self, exc: BaseException | None, traceback: Any, reason: Any) -> StateEvent:
         """Celery's own retry; `reason` is the Retry that says when."""

@@ -16,6 +16,7 @@ from celery.utils.objects import mro_lookup
 
 from . import _wire
 from .backend import Backend
+from .deliveries import ask_to_begin, fetch_loss
 from .events import StateEvent, build_identity
 from .request import AlreadyDone, build_request_class
 from .runs import Run, Watcher, end_run, set_current_run
@@ -82,7 +83,7 @@ class Execution:
 
     def _begin_again(self, task: Any, run: Run) -> None:
         backend, request = task.backend, run.request
-        verdict = backend.ask_to_begin(run.identity, self._counts_deliveries)
+        verdict = ask_to_begin(backend.store, self._settings, run.identity, self._counts_deliveries)
         if isinstance(verdict, int):
             if run.identity.redelivered:
                 run.identity.deliveries = verdict + 1
@@ -97,7 +98,7 @@ class Execution:
                 run.identity, event, backend.encode_failure(request.id, revoked, request, states.REVOKED), request
             )
         elif verdict == "dead":
-            loss = backend.fetch_loss(run.identity)
+            loss = fetch_loss(backend.store, run.identity)
             limit = f"delivered more than {self._settings.delivery_limit} times again"
             error = DeliveryLimitError(f"{limit}; the last time: {loss}" if loss else limit)
             event = StateEvent(_wire.DEAD, now, host, error={"type": "DeliveryLimitError", "message": str(error)})

@@ -17,6 +17,7 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request as CeleryRequest
 
 from . import _wire, reporting
+from .deliveries import note_loss
 from .events import StateEvent, build_error, find_queue
 
 __all__ = ["AlreadyDone", "Counters", "Hooks", "build_request_class", "hooks"]
@@ -156,7 +157,8 @@ class _RequestMixin:
             exc = exc.exc
         if isinstance(exc, LOST):
             # Before the message goes back: the broker may give it up at once.
-            self.task.backend.note_loss(self._identity, describe_loss(exc))  # type: ignore[attr-defined]
+            backend = self.task.backend  # type: ignore[attr-defined]
+            note_loss(backend.store, backend.taskfleet, self._identity, describe_loss(exc))
         elif isinstance(exc, MemoryError):
             # Celery ends the whole worker for it. It was the task's process that asked for too much, and it has told.
             exc_info.exception = exc = TaskMemoryError(str(exc))
