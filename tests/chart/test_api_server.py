@@ -11,8 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.chart.test_values import load_all_options
-from tests.support.chart import CHART, KUBE_VERSION, ROOT, ChartError, build_pods, render_chart, run_helm
+from tests.support.chart import (
+    CHART,
+    KUBE_VERSION,
+    ROOT,
+    ChartError,
+    build_pods,
+    load_all_options,
+    render_chart,
+    run_helm,
+)
 from tests.support.controlplane import ApiError, ControlPlane
 from tests.support.waiting import eventually_sync
 

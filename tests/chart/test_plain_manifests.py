@@ -8,8 +8,7 @@ from types import ModuleType
 
 import pytest
 import yaml
-from tests.chart.test_secrets import find_references
-from tests.support.chart import ROOT, Rendered, find_pod_template, run_helm
+from tests.support.chart import ROOT, Rendered, find_pod_template, find_references, run_helm
 
 K8S = ROOT / "k8s"
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.chart.test_values import load_all_options
-from tests.support.chart import Rendered, build_pods, render_chart
+from tests.support.chart import Rendered, build_pods, load_all_options, render_chart
 
 EVERYTHING: dict[str, Any] = {
     "flower": {"enabled": True},

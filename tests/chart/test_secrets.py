@@ -1,10 +1,9 @@
 """Credentials: an existing secret comes first, else one is generated once; every pod finds what it refers to."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support.chart import Manifest, Rendered, build_pods, render_chart
+from tests.support.chart import Manifest, Rendered, find_references, render_chart
 
 OWN = {
     "api": {"auth": {"existingSecret": "own-key"}},
@@ -14,16 +13,6 @@ OWN = {
     "flower": {"enabled": True, "existingSecret": "own-flower"},
 }
 ELSEWHERE = {part: {"enabled": False, "existingSecret": f"own-{part}"} for part in ("rabbitmq", "valkey", "database")}
-
-
-def find_references(rendered: Rendered) -> Iterator[tuple[str, str, bool]]:
-    """(secret, key, optional) of every variable of every pod."""
-    for _, pod in build_pods(rendered):
-        for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
-            for variable in container.get("env", []):
-                reference = variable.get("valueFrom", {}).get("secretKeyRef")
-                if reference:
-                    yield reference["name"], reference["key"], reference.get("optional", False)
 
 
 def get_generated(rendered: Rendered) -> dict[str, Manifest]:

@@ -8,9 +8,17 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from tests.support.chart import CHART, KUBE_VERSION, ChartError, load_values, render_chart, run_helm
+from tests.support.chart import (
+    ALL_OPTIONS,
+    CHART,
+    KUBE_VERSION,
+    ChartError,
+    load_all_options,
+    load_values,
+    render_chart,
+    run_helm,
+)
 
-ALL_OPTIONS = Path(__file__).parent / "all_options.yaml"
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 # The defaults of settings are those of the processes; the others are maps of any names.
 WITHOUT_DEFAULTS = ("global", "api.settings", "operator.settings", "dashboards.labels", "database.parameters")
@@ -35,11 +43,6 @@ def find_leaves(values: Any, path: str = "") -> set[str]:
 def find_schema_leaves() -> set[str]:
     """The paths of all values that the schema knows."""
     return {path for path, schema in walk(SCHEMA) if path and "[]" not in path and not schema.get("properties")}
-
-
-def load_all_options() -> dict[str, Any]:
-    options: dict[str, Any] = yaml.safe_load(ALL_OPTIONS.read_text(encoding="utf-8"))
-    return options
 
 
 def test_defaults_and_schema_name_the_same_values() -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.chart.test_values import load_all_options
-from tests.support.chart import ROOT, Manifest, Rendered, build_pods, render_chart
+from tests.support.chart import ROOT, Manifest, Rendered, build_pods, load_all_options, render_chart
 
 from taskfleet_core.taskqueue import TaskQueue
 from taskfleet_operator.children.deployment import build_deployment

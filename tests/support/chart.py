@@ -13,6 +13,7 @@ import yaml
 from tests.support.controlplane import find_binaries
 
 __all__ = [
+    "ALL_OPTIONS",
     "CHART",
     "KUBE_VERSION",
     "ROOT",
@@ -20,6 +21,8 @@ __all__ = [
     "Rendered",
     "build_pods",
     "find_pod_template",
+    "find_references",
+    "load_all_options",
     "load_values",
     "render_chart",
     "run_helm",
@@ -27,6 +30,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "taskfleet"
+ALL_OPTIONS = ROOT / "tests/chart/all_options.yaml"
 KUBE_VERSION = "1.34.0"
 NAMESPACE = "shop"
 Manifest = dict[str, Any]
@@ -109,3 +113,19 @@ def build_pods(rendered: Rendered) -> Iterator[tuple[str, Manifest]]:
         ]
         labels = template["metadata"].get("labels", {})
         yield name, {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": labels}, "spec": spec}
+
+
+def find_references(rendered: Rendered) -> Iterator[tuple[str, str, bool]]:
+    """(secret, key, optional) of every variable of every pod."""
+    for _, pod in build_pods(rendered):
+        for container in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference:
+                    yield reference["name"], reference["key"], reference.get("optional", False)
+
+
+def load_all_options() -> dict[str, Any]:
+    """Values that set every option of the chart."""
+    options: dict[str, Any] = yaml.safe_load(ALL_OPTIONS.read_text(encoding="utf-8"))
+    return options

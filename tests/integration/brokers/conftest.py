@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,15 @@ from kombu import Connection, Consumer, Queue
 from redis import Redis
 from tests.support.brokers import REGISTER_SECONDS, RabbitMQ, Valkey
 
-from taskfleet_api.brokers import Message, build_message
+from taskfleet_api.brokers import (
+    Degradation,
+    Message,
+    Publisher,
+    QueueSpec,
+    build_message,
+    open_publisher,
+    open_topology,
+)
 from taskfleet_api.brokers.redis_publisher import build_list_key
 
 EMPTY_READS = 3
@@ -112,3 +122,35 @@ def make_messages(queue: str, count: int, **fields: Any) -> list[Message]:
         build_message(task_id=str(uuid.uuid4()), queue=queue, task="app.add", args_json=json.dumps([number]), **fields)
         for number in range(count)
     ]
+
+
+@asynccontextmanager
+async def publishing(url: str, **options: Any) -> AsyncIterator[Publisher]:
+    """A publisher that tries to connect, for the length of a with block."""
+    publisher = open_publisher(url, **options)
+    await publisher.start()
+    try:
+        yield publisher
+    finally:
+        await publisher.close()
+
+
+def fresh_name() -> str:
+    """A name that needs escaping in a path and in a pattern."""
+    return f"topology.{uuid.uuid4().hex[:8]}+x"
+
+
+async def ensure(broker: Broker, spec: QueueSpec, management_url: str | None = None) -> list[Degradation]:
+    """Declare a queue as the API does; what the broker cannot do of it."""
+    server: Any = broker.server
+    topology = open_topology(broker.url, management_url or server.management_url)
+    try:
+        return await topology.ensure_queue(spec)
+    finally:
+        await topology.close()
+
+
+def look_up(broker: Broker, kind: str, name: str) -> Any:
+    """What the management API says of an object."""
+    server: Any = broker.server
+    return server.management("GET", f"/api/{kind}/%2F/{name.replace('+', '%2B')}")

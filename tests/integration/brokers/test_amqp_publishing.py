@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pamqp import commands, frame, header
 from pamqp.body import ContentBody
-from tests.integration.brokers.conftest import Broker, make_messages
-from tests.integration.brokers.test_publishing import publishing
+from tests.integration.brokers.conftest import Broker, make_messages, publishing
 from tests.support.waiting import eventually
 
 from taskfleet_api.brokers import FailureKind, build_message, open_publisher

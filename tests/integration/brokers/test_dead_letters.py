@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Queue
-from tests.integration.brokers.conftest import Broker, make_messages
-from tests.integration.brokers.test_publishing import publishing
-from tests.integration.brokers.test_topology import ensure, fresh_name
-from tests.support.waiting import eventually
+from tests.integration.brokers.conftest import Broker, ensure, fresh_name, look_up, make_messages, publishing
+from tests.support.waiting import eventually, eventually_sync
 
 from taskfleet_api.brokers import DeadLetter, DeadReason, Message, QueueSpec, build_message, open_dead_letters
 from taskfleet_core.ending import end_tasks
@@ -173,9 +171,6 @@ async def test_redis_has_none() -> None:
 
 def wait_for_policy(broker: Broker, queue: str, policy: str = "taskfleet") -> None:
     """Until the policy that applies has a name that begins like this."""
-    from tests.integration.brokers.test_topology import look_up
-    from tests.support.waiting import eventually_sync
-
     eventually_sync(
         lambda: (look_up(broker, "queues", queue).get("policy") or "").startswith(policy), timeout_seconds=15
     )

@@ -1,27 +1,15 @@
 """What every publisher promises, on RabbitMQ 4.3, RabbitMQ 3.10 and Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.integration.brokers.conftest import Broker, make_messages
+from tests.integration.brokers.conftest import Broker, make_messages, publishing
 from tests.support.processes import free_port
 from tests.support.proxies import Proxy
 from tests.support.waiting import eventually
 
 from taskfleet_api.brokers import FailureKind, Publisher, build_message, open_publisher
-
-
-@asynccontextmanager
-async def publishing(url: str, **options: Any) -> AsyncIterator[Publisher]:
-    publisher = open_publisher(url, **options)
-    await publisher.start()
-    try:
-        yield publisher
-    finally:
-        await publisher.close()
 
 
 async def test_confirmed_messages_are_in_the_queue_in_order(broker: Broker) -> None:

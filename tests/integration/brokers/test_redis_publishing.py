@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from tests.integration.brokers.conftest import Broker, make_messages
-from tests.integration.brokers.test_publishing import publishing
+from tests.integration.brokers.conftest import Broker, make_messages, publishing
 from tests.support.processes import start_process
 from tests.support.waiting import eventually
 

@@ -2,32 +2,18 @@
 
 import asyncio
 import re
-import uuid
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from kombu import Connection
-from tests.integration.brokers.conftest import Broker
+from tests.integration.brokers.conftest import Broker, ensure, fresh_name, look_up
 from tests.support.brokers import RabbitMQ
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
 
-from taskfleet_api.brokers import Degradation, QueueSpec, open_topology
+from taskfleet_api.brokers import QueueSpec, open_topology
 from taskfleet_core.errors import BrokerUnavailableError, ConflictError
-
-
-def fresh_name() -> str:
-    return f"topology.{uuid.uuid4().hex[:8]}+x"
-
-
-async def ensure(broker: Broker, spec: QueueSpec, management_url: str | None = None) -> list[Degradation]:
-    server: Any = broker.server
-    topology = open_topology(broker.url, management_url or server.management_url)
-    try:
-        return await topology.ensure_queue(spec)
-    finally:
-        await topology.close()
 
 
 def shares_policies(broker: Broker) -> bool:
@@ -37,11 +23,6 @@ def shares_policies(broker: Broker) -> bool:
 def look_up_or_none(broker: Broker, policy: str) -> Any:
     server: Any = broker.server
     return next((row for row in server.management("GET", "/api/policies/%2F") if row["name"] == policy), None)
-
-
-def look_up(broker: Broker, kind: str, name: str) -> Any:
-    server: Any = broker.server
-    return server.management("GET", f"/api/{kind}/%2F/{name.replace('+', '%2B')}")
 
 
 def find_rules(broker: Broker, queue: str) -> list[dict[str, Any]]:
