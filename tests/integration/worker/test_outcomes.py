@@ -154,6 +154,12 @@ def test_ignore_and_reject_end_visibly(busy: Bench) -> None:
     assert busy.final(again)["redelivered"] is True
 
 
+def test_a_retry_that_cannot_be_sent_costs_no_task(busy: Bench) -> None:
+    """Celery would reject the message for good and call the task failed."""
+    event = busy.final(busy.send("retry_unsent", uuid4().hex))
+    assert (event["state"], event["result"], event["redelivered"]) == ("succeeded", "retries 0", True)
+
+
 def test_a_replaced_task_ends_with_its_replacement(busy: Bench) -> None:
     task_id = busy.send("replace", 5, attempt=3)
     event = busy.final(task_id)

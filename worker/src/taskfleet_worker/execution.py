@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import states
 from celery.app.task import Task
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import Reject, TaskRevokedError
 from celery.utils.objects import mro_lookup
+from kombu.exceptions import OperationalError
 
 from . import _wire
 from .backend import Backend
@@ -25,6 +27,8 @@ from .settings import WorkerSettings
 __all__ = ["DeliveryLimitError", "Execution"]
 
 logger = logging.getLogger("taskfleet.worker")
+
+UNSENT = (OperationalError, OSError)  # what kombu raises when a message did not reach the broker
 
 
 class DeliveryLimitError(Exception):
@@ -56,6 +60,7 @@ class Execution:
         cls.Request = build_request_class(_resolve(task.Request))
         own = _unwrap(getattr(mro_lookup(cls, "before_start", stop={Task, object}), "before_start", None))
         cls.before_start = self._build_before_start(own)
+        cls.retry = _build_retry(_unwrap(cls.retry))
 
     def _build_before_start(self, own: Any) -> Any:
         begin = self.begin
@@ -121,6 +126,24 @@ class Execution:
         run.ended = True
 
 
+def _build_retry(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery drops a message whose retry it cannot send, and the task with it: it goes back to the broker instead."""
+
+    def retry(task: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return own(task, *args, **kwargs)
+        except Reject as error:
+            if not isinstance(error.reason, UNSENT):
+                raise
+            logger.warning(
+                "task %s[%s] runs again: its retry could not be sent: %s", task.name, task.request.id, error.reason
+            )
+            raise Reject(error.reason, requeue=True) from error.reason
+
+    retry.taskfleet_own = own  # type: ignore[attr-defined]
+    return retry
+
+
 def _count_chord_part(backend: Backend, request: Any) -> None:
     """The first run may have died between its result and its chord; a part counts only once."""
     meta = backend.get_task_meta(request.id, cache=False)
@@ -135,7 +158,7 @@ def _resolve(reference: Any) -> Any:
 
 
 def _unwrap(found: Any) -> Any:
-    """The class's own `before_start` below ours: a base class may have been prepared earlier."""
+    """The class's own method below ours: a base class may have been prepared earlier."""
     while hasattr(found, "taskfleet_own"):
         found = found.taskfleet_own
     return found

@@ -6,10 +6,12 @@ import pathlib
 import signal
 import time
 from typing import Any
+from unittest.mock import patch
 
 from celery import Celery, Task, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
 app = Celery("everything", broker="amqp://nowhere", backend="redis://nowhere")
 app.conf.update(
@@ -194,6 +196,15 @@ def retry_in(self: Task, name: str, seconds: float, times: int = 1) -> int:
     if runs <= times:
         raise self.retry(countdown=seconds, exc=ValueError("not yet"))
     return runs
+
+
+@app.task(bind=True, max_retries=5)
+def retry_unsent(self: Task, name: str) -> str:
+    """Asks for a retry while nothing can be sent, as when the broker is restarted."""
+    if trace(name, "run") > 1:
+        return f"retries {self.request.retries}"
+    with patch.object(self.app.amqp, "send_task_message", side_effect=OperationalError("the broker closed")):
+        raise self.retry(countdown=0)
 
 
 @app.task(autoretry_for=(ConnectionError,), max_retries=2, retry_backoff=False, default_retry_delay=1)
