@@ -7,7 +7,7 @@ SOURCES := core/src api/src worker/src cli/src operator/src
 unexport PYTHONDONTWRITEBYTECODE
 QUEUES ?= $(wildcard examples/*/taskqueue.yaml)
 
-.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster upgrades-cluster cluster-tls bench-overload bench-soak bench-listing bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
+.PHONY: help bootstrap services up test unit check format docs dist bench faults faults-cluster upgrades-cluster cluster-tls cluster-network-policies bench-overload bench-soak bench-listing bench-scaling bench-cluster bench-keda generate sbom audit changelog clean
 .PHONY: cluster-up images deploy demo cluster-down
 
 help: ## print this list
@@ -90,6 +90,9 @@ upgrades-cluster: ## of these, only upgrades from the version before and rollbac
 
 cluster-tls: bootstrap ## TLS on the one-node Kubernetes: given certificates, cert-manager (built from its Go module), renewals
 	CLUSTER_TLS=1 $(BIN)/pytest -q -n 0 -p no:schemathesis tests/cluster/test_tls.py
+
+cluster-network-policies: bootstrap ## the chart's NetworkPolicies on the one-node Kubernetes, enforced by Cilium (built from its Go module)
+	CLUSTER_NETWORK_POLICIES=1 $(BIN)/pytest -q -n 0 -p no:schemathesis tests/cluster/test_network_policies.py
 
 bench-overload: services ## three times what the API can take, for MINUTES (5): refusals, bounded latency, recovery; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks.overload --minutes $(or $(MINUTES),5) --write

@@ -16,12 +16,14 @@ ORDER = [
     "test_monitoring",
     "test_upgrade",
     "test_tls",
+    "test_network_policies",
     "test_faults",
     "test_uninstall",
 ]
 TEST_SECONDS = 300
-# Installations of its own, and a wait for the kubelet: minutes that `make test` does not have.
-collect_ignore = [] if os.environ.get("CLUSTER_TLS") else ["test_tls.py"]
+# Installations of their own, a wait for the kubelet, an agent to compile: minutes that `make test` does not have.
+ASKED_FOR = {"test_tls.py": "CLUSTER_TLS", "test_network_policies.py": "CLUSTER_NETWORK_POLICIES"}
+collect_ignore = [name for name, variable in ASKED_FOR.items() if not os.environ.get(variable)]
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
