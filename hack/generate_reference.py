@@ -4,8 +4,10 @@
 `--check` writes nothing and exits 1 when a page is not what the code says.
 """
 
+import dataclasses
 import json
 import re
+import socket
 import sys
 import typing
 from collections.abc import Iterator, Mapping
@@ -26,23 +28,26 @@ from taskfleet_api.telemetry import METRICS
 from taskfleet_core.policy import TaskQueuePolicySpec
 from taskfleet_core.reference_settings import ReferenceSettings
 from taskfleet_core.taskqueue import TaskQueueSpec
+from taskfleet_core.wire import ENV_GRACE_SECONDS
 from taskfleet_operator.metrics import METRICS as OPERATOR_METRICS
+from taskfleet_operator.settings import OperatorSettings
+from taskfleet_worker.settings import VARIABLES, WorkerSettings
 
+OPERATOR_PREFIX = str(OperatorSettings.model_config["env_prefix"])
+WORKER_INTRODUCTION = """Of `celery worker` with Taskfleet's loader: operator and local mode set them.
+Who starts a worker without either, as `compose.yaml` does, sets them, `CELERY_BROKER_URL` (also as
+`CELERY_BROKER_READ_URL` and `CELERY_BROKER_WRITE_URL`), `CELERY_LOADER=taskfleet_worker.loader:Loader` and
+`CELERY_RESULT_BACKEND=taskfleet_worker.backend.Backend+redis://...`.
+`TASKFLEET_REDIS_CA_FILE` names the authorities (PEM) that sign the store's certificate.
+"""
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 CHART = Path(__file__).parents[1] / "charts" / "taskfleet"
 NOTE = "<!-- Generated from the code by `make generate`; do not edit. -->\n"
 
 
 def build_configuration() -> str:
-    """The settings of the API, and those of reference 001."""
-    rows = [
-        (ENVIRONMENT_PREFIX + name.upper(), describe_type(field), show_default(field), field.description or "")
-        for name, field in Settings.model_fields.items()
-    ]
-    reference = [
-        (field.alias or name, describe_type(field), show_default(field), field.description or "")
-        for name, field in ReferenceSettings.model_fields.items()
-    ]
+    """The settings of API, operator and workers, and those of reference 001."""
+    head = ("Variable", "Kind", "Default", "Meaning")
     return "\n".join(
         [
             "# Settings\n",
@@ -50,13 +55,44 @@ def build_configuration() -> str:
             "The API reads its settings once, at the start, from the environment.",
             f"A variable that begins with `{ENVIRONMENT_PREFIX}` and is not listed here stops it with a message.",
             "Lists are words separated by commas.\n",
-            *table(("Variable", "Kind", "Default", "Meaning"), rows),
+            *table(head, list_settings(Settings, ENVIRONMENT_PREFIX)),
+            "\n## Operator\n",
+            "Read once, likewise; in the chart `operator.settings`, and what the chart sets itself.\n",
+            *table(head, list_settings(OperatorSettings, OPERATOR_PREFIX)),
+            "\n## Worker\n",
+            WORKER_INTRODUCTION,
+            *table(("Variable", "Default", "Meaning"), list_worker_variables()),
             "\n## Reference 001\n",
             "The names of that project, read as they stand when its contract is switched on.\n",
-            *table(("Variable", "Kind", "Default", "Meaning"), reference),
+            *table(head, list_settings(ReferenceSettings, "")),
             "",
         ]
     )
+
+
+def list_settings(model: type[BaseModel], prefix: str) -> list[tuple[str, ...]]:
+    """Variable, kind, default and meaning of each setting; names are as they stand where there is no prefix."""
+    return [
+        (
+            prefix + name.upper() if prefix else field.alias or name,
+            describe_type(field),
+            show_default(field),
+            field.description or "",
+        )
+        for name, field in model.model_fields.items()
+    ]
+
+
+def list_worker_variables() -> Iterator[tuple[str, str, str]]:
+    """Variable, default and meaning of what a worker reads."""
+    defaults = {field.name: field.default for field in dataclasses.fields(WorkerSettings)}
+    for name, variable in VARIABLES.items():
+        default = defaults[variable.attribute]
+        if default in (None, dataclasses.MISSING) or name == ENV_GRACE_SECONDS:
+            yield name, "none", variable.meaning
+        else:
+            text = ",".join(default) if isinstance(default, tuple) else str(default)
+            yield name, f"`{text}`", variable.meaning
 
 
 def build_task_queue() -> str:
@@ -196,6 +232,8 @@ def show_default(field: FieldInfo) -> str:
     """The default as it would be written."""
     if field.is_required():
         return "required"
+    if field.default_factory is socket.gethostname:
+        return "the host's name"
     default = field.get_default(call_default_factory=True)
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
