@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.support.cluster import Cluster, Load, build_queue
+from tests.support.cluster import Cluster, build_queue
+from tests.support.noted_runs import Load
 from tests.support.waiting import eventually_sync
 
 from benchmarks.figures import Figure, say

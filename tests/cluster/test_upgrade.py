@@ -5,7 +5,8 @@ import threading
 from collections import Counter
 
 import httpx
-from tests.support.cluster import RELEASE, VALUES, Cluster, Load, build_queue
+from tests.support.cluster import RELEASE, VALUES, Cluster, build_queue
+from tests.support.noted_runs import Load
 from tests.support.waiting import eventually_sync
 
 PAUSE_SECONDS = 0.3

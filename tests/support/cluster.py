@@ -14,24 +14,23 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+from tests.support.noted_runs import NOTES, Load, Runs
 from tests.support.processes import free_port, start_process
 from tests.support.task_api import OPEN_STATES, TaskApi
 from tests.support.waiting import eventually_sync
 
-__all__ = ["Cluster", "CommandError", "Load", "build_queue", "cluster", "open_cluster", "running_cluster"]
+__all__ = ["Cluster", "CommandError", "build_queue", "cluster", "open_cluster", "running_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = Path(__file__).parent / "clusterapp"
 APP_IMAGE = "docker.io/taskfleet/test-app:dev"
 RELEASE = "taskfleet"
-NOTES = "taskfleet:task:runs:"  # as in the test app
 UP_SECONDS = 2400  # cold: Kubernetes is compiled
 IMAGES_SECONDS = 1200
 VALUES = {
@@ -101,33 +100,6 @@ def build_queue(name: str, scaling: Json | None = None, delivery: Json | None = 
         "metadata": {"name": name},
         "spec": {"worker": fields, "scaling": scale, **({"delivery": delivery} if delivery else {})},
     }
-
-
-@dataclass
-class Load:
-    """Tasks that were accepted; `marker` is in their metadata and names the list in which they note their runs."""
-
-    marker: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    ids: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Runs:
-    """What the tasks themselves noted in Valkey."""
-
-    started: Counter[str]
-    ended: Counter[str]
-    pods: Mapping[str, str]
-
-    @property
-    def interrupted(self) -> list[str]:
-        """Runs that began and did not come to their end."""
-        return sorted((self.started - self.ended).elements())
-
-    @property
-    def repeated(self) -> list[str]:
-        """Tasks that began more than once."""
-        return sorted(task_id for task_id, count in self.started.items() if count > 1)
 
 
 class Cluster:

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 
 from tests.support.certificates import Authority
-from tests.support.cluster import NOTES, RELEASE, VALUES, Cluster, Json, Load
+from tests.support.cluster import RELEASE, VALUES, Cluster, Json
+from tests.support.noted_runs import NOTES, Load
 from tests.support.task_api import TaskApi
 from tests.support.waiting import eventually_sync
 
