@@ -25,7 +25,7 @@ from tests.controlplane.rights import bind_rights
 from tests.controlplane.samples import build_task_queue, queue_path
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.controlplane import ControlPlane
-from tests.support.proxies import Proxy
+from tests.support.proxies import CountingProxy
 from tests.support.waiting import eventually_sync
 
 from benchmarks.figures import Figure, build_table, describe_machine, say, write_page
@@ -36,15 +36,6 @@ TASKS = 20
 CLIENTS = 4
 LIMIT_SECONDS = 400
 Item = dict[str, Any]
-
-
-class CountingProxy(Proxy):
-    """Counts the HTTP requests that pass."""
-
-    requests = 0
-
-    def on_data(self, data: bytes) -> None:
-        self.requests += data.count(b" HTTP/1.1\r\n")
 
 
 class Watch:

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Proxy"]
+from tests.support.waiting import eventually
+
+__all__ = ["CountingProxy", "Proxy"]
 
 
 class Proxy:
@@ -103,3 +106,26 @@ class Proxy:
             self.held_bytes -= len(data)
             writer.write(data)
             await writer.drain()
+
+
+class CountingProxy(Proxy):
+    """Counts what passes of HTTP requests."""
+
+    def __init__(self, target_port: int) -> None:
+        super().__init__(target_port)
+        self.requests = 0
+
+    def on_data(self, data: bytes) -> None:
+        self.requests += data.count(b" HTTP/1.1\r\n")
+
+    async def wait_quiet(self, seconds: float = 0.4) -> None:
+        """Return once nothing has passed for so long."""
+        seen, since = self.requests, time.monotonic()
+
+        def is_quiet() -> bool:
+            nonlocal seen, since
+            if self.requests != seen:
+                seen, since = self.requests, time.monotonic()
+            return time.monotonic() - since >= seconds
+
+        await eventually(is_quiet, 30)

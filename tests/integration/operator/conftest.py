@@ -9,23 +9,11 @@ from urllib.parse import quote
 
 import pytest
 from tests.support.brokers import RabbitMQ
-from tests.support.proxies import Proxy
 
 from taskfleet_operator.brokers import BrokerAccess
 from taskfleet_operator.topology_keeping import TopologyKeeper
 
-__all__ = ["CountingProxy", "Keeping", "build_access", "delete", "find_rules", "look_up", "make_name"]
-
-
-class CountingProxy(Proxy):
-    """Counts what passes of HTTP requests."""
-
-    def __init__(self, target_port: int) -> None:
-        super().__init__(target_port)
-        self.requests = 0
-
-    def on_data(self, data: bytes) -> None:
-        self.requests += data.count(b" HTTP/1.1\r\n")
+__all__ = ["Keeping", "build_access", "delete", "find_rules", "look_up", "make_name"]
 
 
 class Keeping:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 from kombu import Connection
-from tests.integration.operator.conftest import CountingProxy, Keeping, build_access, make_name
+from tests.integration.operator.conftest import Keeping, build_access, make_name
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.processes import free_port
-from tests.support.proxies import Proxy
+from tests.support.proxies import CountingProxy, Proxy
 from tests.support.waiting import eventually
 
 from taskfleet_core import wire

@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 from tests.integration.operator.conftest import (
-    CountingProxy,
     Keeping,
     build_access,
     delete,
@@ -15,7 +14,7 @@ from tests.integration.operator.conftest import (
 )
 from tests.support.brokers import RabbitMQ, Valkey
 from tests.support.processes import free_port
-from tests.support.proxies import Proxy
+from tests.support.proxies import CountingProxy, Proxy
 from tests.support.waiting import eventually
 
 from taskfleet_core.topology import QueueSpec
@@ -68,7 +67,7 @@ async def test_what_somebody_removed_comes_back_and_a_look_costs_two_requests_or
             keeping.keeper.want(access, QueueSpec(name))
         for name in names:
             await wait_ready(keeping, access, name)
-        await asyncio.sleep(0.5)  # the requests of the declarations are over
+        await proxy.wait_quiet()  # the requests of the declarations are over
         before, cost = proxy.requests, 2 if rabbitmq.version == "3.10" else 3
 
         async def has_looked() -> bool:
