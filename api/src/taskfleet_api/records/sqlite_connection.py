@@ -1,6 +1,7 @@
 """SQLite's connections, each with a thread of its own: they may be told to end twice, and are waited for."""
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from typing import Any
@@ -10,6 +11,17 @@ import aiosqlite
 __all__ = ["SqliteConnections"]
 
 ROWS_AT_ONCE = 64  # that the driver fetches of an iterated cursor, its own default
+
+
+class _Database(sqlite3.Connection):
+    """Rolls back when it is closed. SQLite does so only when nobody holds a statement any more, and the cursor of a
+    task that was cancelled lives in its traceback: until that is garbage, nobody else could write."""
+
+    def close(self) -> None:
+        """Give up what is under way, and close."""
+        with contextlib.suppress(sqlite3.Error):  # closed already
+            self.rollback()
+        super().close()
 
 
 class _Connection(aiosqlite.Connection):
@@ -39,7 +51,7 @@ class SqliteConnections:
 
     def connect(self, path: str, **options: Any) -> aiosqlite.Connection:
         """A connection to be awaited; `options` are those of `sqlite3.connect`."""
-        connection = _Connection(lambda: sqlite3.connect(path, **options), ROWS_AT_ONCE)
+        connection = _Connection(lambda: sqlite3.connect(path, factory=_Database, **options), ROWS_AT_ONCE)
         connection._thread.daemon = True  # a connection that nobody closed does not keep the process
         self._ending_or_open = [other for other in self._ending_or_open if other._running or other.is_ending]
         self._ending_or_open.append(connection)
