@@ -6,7 +6,6 @@ queue at the broker and writes it into the registry every 30 s, with the setting
 
 import argparse
 import asyncio
-import contextlib
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from taskfleet_api.background.declaring import build_queue_spec
 from taskfleet_api.brokers import open_topology
 from taskfleet_api.live import LiveStore
 from taskfleet_api.settings import Settings
+from taskfleet_core.ending import end_task
 from taskfleet_core.errors import UnavailableError
 from taskfleet_core.registrations import build_registrations
 from taskfleet_core.taskqueue import TaskQueue, load_task_queues
@@ -72,12 +72,15 @@ def load_files(paths: Iterable[Path]) -> list[TaskQueue]:
 
 async def run(settings: Settings, queues: Sequence[TaskQueue], mark: Path | None) -> None:
     """Announce until SIGTERM or SIGINT."""
-    task = asyncio.create_task(announce(settings, queues, mark))
+    announcing = asyncio.create_task(announce(settings, queues, mark))
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+        loop.add_signal_handler(number, stopping.set)
+    asked = asyncio.create_task(stopping.wait())
+    await asyncio.wait((announcing, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    await end_task(announcing)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
