@@ -5,7 +5,11 @@ benchmark (5.1 and 5.2), which kube-bench asks about. A finding is either mended
 """
 
 import copy
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +29,8 @@ RENDERINGS: dict[str, dict[str, Any]] = {
     "kubernetes tokens": {"api": {"auth": {"kubernetes": True}}, "flower": {"enabled": True}},
 }
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+KUBE_SCORE = shutil.which("kube-score")
+WARNING = 5  # of its grades, from 1 (critical) to 10
 HOST_FIELDS = ("hostNetwork", "hostPID", "hostIPC", "hostUsers")
 
 # What is left, and why it may be.
@@ -33,9 +39,30 @@ EXPLAINED = {
         "worker",
         "writable root",
     ): "the image is the user's, and apps write beside their code; spec.worker.template closes it",
+    (
+        "worker",
+        "unbounded disk",
+    ): "how much a task writes to /tmp is the app's affair; spec.worker.template sets a limit",
+    ("valkey", "unbounded disk"): "with persistence off, which is for trying out, its data",
+    ("rabbitmq", "unbounded disk"): "with persistence off, which is for trying out, its data",
+    ("postgresql", "unbounded disk"): "with persistence off, which is for trying out, its data",
     ("operator", "token"): "it works through the Kubernetes API; its role names what it may do",
     ("api", "token"): "with api.auth.kubernetes it asks who a caller is; without, it has none",
     ("create-secrets", "token"): "it may create secrets in its namespace, nothing else, and ends after a minute",
+}
+# The same of what kube-score finds, where it is installed.
+SCORES = {
+    "container-resources": "requests share the CPU out; a limit would slow heartbeats down beside idle cores",
+    "container-ephemeral-storage-request-and-limit": "root is read-only, and each emptyDir has a limit of its own",
+    "container-image-pull-policy": "tags are versions, and image.digest pins the content",
+    "container-security-context-user-group-id": "the official images' own user, who owns the files in their volumes",
+    "pod-networkpolicy": "policies say who may come in; nobody connects to the test's pod",
+    "pod-probes-identical": "a single server has nobody to hand its clients to: it is ready while it lives",
+    "statefulset-has-servicename": "single servers, reached by their Service and not by the pod's own name",
+    "deployment-replicas": "one operator leads; Flower is for looking",
+    "deployment-has-host-podantiaffinity": "topologySpreadConstraints do it",
+    "statefulset-has-host-podantiaffinity": "topologySpreadConstraints do it",
+    "service-type": "only where api.service.type says so",
 }
 SECRET_RULES = {"operator": "TaskQueues name a Secret for their broker, and each has one for its workers"}
 
@@ -46,6 +73,8 @@ def find_findings(pod: Manifest) -> Iterator[str]:
     yield from (field for field in HOST_FIELDS if spec.get(field))
     for volume in spec.get("volumes", ()):
         yield from (f"volume {kind}" for kind in set(volume) - {"name"} - VOLUMES)
+        if "sizeLimit" not in volume.get("emptyDir", {"sizeLimit": None}):
+            yield "unbounded disk"
     if spec.get("automountServiceAccountToken", True):
         yield "token"
     for container in [*spec.get("initContainers", ()), *spec["containers"], *spec.get("ephemeralContainers", ())]:
@@ -112,7 +141,8 @@ def test_nor_has_one_of_the_plain_manifests() -> None:
 def test_nor_has_a_worker_that_the_operator_makes(authorities: str | None) -> None:
     pod = build_worker_pod({"resources": {"limits": {"memory": "1Gi"}}}, authorities=authorities)
     assert {("worker", finding) for finding in find_findings(pod)} <= set(EXPLAINED)
-    closed = {"containers": [{"name": "worker", "securityContext": {"readOnlyRootFilesystem": True}}]}
+    closed: dict[str, Any] = {"containers": [{"name": "worker", "securityContext": {"readOnlyRootFilesystem": True}}]}
+    closed["volumes"] = [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}]
     pod = build_worker_pod({"template": {"spec": closed}, "resources": {"limits": {"memory": "1Gi"}}})
     assert not set(find_findings(pod))
 
@@ -141,6 +171,19 @@ def test_the_rules_find_what_they_look_for() -> None:
         "writable root",
         "no memory limit",
     }
+
+
+@pytest.mark.skipif(not KUBE_SCORE, reason="kube-score is not installed")
+@pytest.mark.parametrize("values", list(RENDERINGS))
+def test_what_kube_score_finds_is_explained(values: str, tmp_path: Path) -> None:
+    path = tmp_path / "rendered.yaml"
+    path.write_text(yaml.safe_dump_all(render_chart(RENDERINGS[values]).manifests))
+    command = [str(KUBE_SCORE), "score", "--output-format", "json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    checks = [(item["object_name"], check) for item in json.loads(done.stdout) for check in item["checks"]]
+    assert checks
+    bad = {(check["check"]["id"], name) for name, check in checks if not check["skipped"] and check["grade"] <= WARNING}
+    assert not [found for found in bad if found[0] not in SCORES]
 
 
 @pytest.mark.parametrize("values", list(RENDERINGS))
