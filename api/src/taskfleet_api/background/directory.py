@@ -20,6 +20,7 @@ log = structlog.get_logger()
 
 MAX_NAME_LENGTH = 255
 FORGOTTEN_SHOWN = 10  # names in one line of the log
+POOLS_WITHOUT_TERMINATION = frozenset({"threads", "solo"})
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -31,6 +32,16 @@ class KnownQueue:
     registration: QueueRegistration
     scale_only: bool
     catalog: Mapping[str, Any]  # task name -> JSON schema of its parameters; empty = nothing announced yet
+
+    @property
+    def pool(self) -> str:
+        """The kind of Celery's pool in which its workers run tasks."""
+        return str(self.registration.get("limits", {}).get("pool", "prefork"))
+
+    @property
+    def can_stop_tasks(self) -> bool:
+        """Whether its workers can end a task that runs."""
+        return self.pool not in POOLS_WITHOUT_TERMINATION
 
 
 class QueueDirectory:

@@ -5,13 +5,14 @@ first to try, so that the others need do no more than see that it is done.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import structlog
 
+from taskfleet_api.background.clock import Clock, read_clock
 from taskfleet_api.background.directory import QueueDirectory
 from taskfleet_api.background.monitor import QueueMonitor, QueueStatus
 from taskfleet_api.background.tallies import Tallies, Tally
@@ -26,8 +27,6 @@ __all__ = ["HistoryWriter", "build_sample"]
 
 log = structlog.get_logger()
 
-Clock = Callable[[], datetime]
-
 STEP = timedelta(seconds=FINEST_SECONDS)
 # After the end of the interval: time for the other replicas to tell what they counted; then theirs, if I am gone.
 WRITER_PATIENCE_SECONDS = 1.5
@@ -35,10 +34,6 @@ OTHERS_PATIENCE_SECONDS = 3.5
 ROLLED_UP_TOGETHER = 50  # queues: some 10 ms of the loop, requests run in between
 # How far back intervals that nobody rolled up are looked for: after that their samples may be gone.
 CATCH_UP = {60: timedelta(minutes=30), 600: timedelta(hours=3)}
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class HistoryWriter:
@@ -51,7 +46,7 @@ class HistoryWriter:
         directory: QueueDirectory,
         monitor: QueueMonitor,
         tallies: Tallies,
-        clock: Clock = _utc_now,
+        clock: Clock = read_clock,
     ) -> None:
         self._records = records
         self._live = live

@@ -42,7 +42,7 @@ class Reclaimer:
     async def step(self) -> float:
         """Look once. A failed look raises and forgets all suspicion: what cannot be read is not an orphan."""
         seen, self._orphan_since = self._orphan_since, {}
-        in_hand = await self._fetch_in_hand(certain=False)
+        in_hand = await self._live.fetch_tasks_in_hand()
         found: dict[str, dict[str, float]] = {}
         for queue in self._directory.names():
             held = await self._unacked.fetch(queue)
@@ -51,15 +51,11 @@ class Reclaimer:
         self._orphan_since = found
         return self._options.unacked_interval_seconds
 
-    async def _fetch_in_hand(self, *, certain: bool) -> set[str]:
-        heartbeats = await self._live.fetch_heartbeats(certain=certain)
-        return {task_id for beat in heartbeats for task_id in beat.get("tasks", ())}
-
     async def _restore(self, queue: str, held: Mapping[str, str], orphans: dict[str, float]) -> None:
         """Put back what has been an orphan for long, after a last look that misses no worker."""
         now = time.monotonic()
         ripe = [tag for tag, since in orphans.items() if now - since > self._options.unacked_idle_seconds]
-        in_hand = await self._fetch_in_hand(certain=True) if ripe else set()
+        in_hand = await self._live.fetch_tasks_in_hand(certain=True) if ripe else set()
         for tag in ripe:
             del orphans[tag]
             if held[tag] not in in_hand and await self._unacked.restore(queue, tag):

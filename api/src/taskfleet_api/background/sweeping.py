@@ -130,8 +130,7 @@ class LeaseSweeper:
         stale = await self._records.stale_open(queue, older_than, self._options.sweep_batch)
         if not stale:
             return
-        heartbeats = await self._live.fetch_heartbeats(queue, certain=True)
-        in_hand = {task_id for beat in heartbeats for task_id in beat.get("tasks", ())}
+        in_hand = await self._live.fetch_tasks_in_hand(queue, certain=True)
         states = await self._live.fetch_states([str(record.id) for record in stale])
         lost = select_lost(stale, in_hand, states, now, self._options.lease_quiet_seconds)
         if not lost or self._monitor.quiet_seconds(queue) is None:

@@ -1,18 +1,17 @@
 """ScheduleTicker: submits the tasks of schedules that are due, each tick exactly once over all replicas."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import datetime, timedelta
 
 import structlog
-from uuid_utils import uuid7
 
+from taskfleet_api.background.clock import Clock, read_clock
 from taskfleet_api.background.directory import QueueDirectory
 from taskfleet_api.background.dispatcher import Dispatcher
 from taskfleet_api.background.options import BackgroundOptions
 from taskfleet_api.background.schedules import ScheduleSpec, TickPlan, parse_spec, plan_ticks
 from taskfleet_api.callbacks.policy import parse_target
 from taskfleet_api.records import NewCallback, NewTask, Records, ScheduleRecord
+from taskfleet_api.records.ids import build_task_id
 from taskfleet_api.telemetry import counter
 from taskfleet_core.errors import UnavailableError
 
@@ -20,17 +19,11 @@ __all__ = ["ScheduleTicker", "build_tick_task"]
 
 log = structlog.get_logger()
 
-Clock = Callable[[], datetime]
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
 
 def build_tick_task(schedule: ScheduleRecord, spec: ScheduleSpec, now: datetime) -> NewTask:
     """The task of one tick."""
     return NewTask(
-        id=UUID(int=uuid7().int),
+        id=build_task_id(),
         queue=schedule.queue,
         task=schedule.task,
         created_at=now,
@@ -57,7 +50,7 @@ class ScheduleTicker:
         dispatcher: Dispatcher,
         directory: QueueDirectory,
         options: BackgroundOptions,
-        clock: Clock = _utc_now,
+        clock: Clock = read_clock,
     ) -> None:
         self._records = records
         self._dispatcher = dispatcher

@@ -267,6 +267,11 @@ class LiveStore:
         living = [cast(Heartbeat, beat) for beat in beats if isinstance(beat, dict) and "queue" in beat]
         return [beat for beat in living if queue is None or queue in (beat["queue"], *beat.get("queues", ()))]
 
+    async def fetch_tasks_in_hand(self, queue: str | None = None, *, certain: bool = False) -> set[str]:
+        """Fetch the ids of the tasks that workers name in their heartbeats; `certain` as in `fetch_heartbeats`."""
+        heartbeats = await self.fetch_heartbeats(queue, certain=certain)
+        return {task_id for beat in heartbeats for task_id in beat.get("tasks", ())}
+
     async def _fetch_worker_keys(self, certain: bool) -> set[str]:
         """Keys from the workers' index; now and then also by SCAN, for workers that write none."""
         started = time.monotonic()

@@ -11,9 +11,9 @@ import msgspec
 
 from taskfleet_api.problems import MalformedBodyError, PayloadTooLargeError, build_problem
 from taskfleet_api.settings import Settings
-from taskfleet_api.tasks.json_text import is_too_deep, parse_value
+from taskfleet_api.tasks.json_text import parse_value
 from taskfleet_api.tasks.model import NewSubmission, SubmittedTask
-from taskfleet_api.tasks.parsing import FastTask, build_fast_submission, parse_precise_item
+from taskfleet_api.tasks.parsing import parse_fast, parse_precise_item
 from taskfleet_api.tasks.rendering import render_submitted
 from taskfleet_core.errors import FieldError, InvalidInputError, TaskfleetError
 
@@ -22,8 +22,6 @@ __all__ = ["BatchHeaders", "build_batch_answer", "parse_batch", "prefix_pointers
 # An item of many small arrays takes as long as ten thousand plain ones: time counts, not items.
 MOST_SECONDS_AT_ONCE = 0.01
 _array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-_fast_decoder = msgspec.json.Decoder(FastTask)
-_strict_decoder = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +89,8 @@ def _parse_item(
             f"An item may have at most {settings.max_item_bytes} bytes: pass large data by reference."
         )
     try:
-        submission = _parse_fast(text, settings.max_json_depth) or parse_precise_item(
-            text, settings.max_json_depth, "#"
-        )
+        depth = settings.max_json_depth
+        submission = parse_fast(text, depth) or parse_precise_item(text, depth, "#")
     except TaskfleetError as error:
         return error
     key, digest = submission.idempotency_key, submission.body_hash
@@ -112,15 +109,6 @@ def _parse_item(
         body_hash=digest,
         callback_url=callback_url,
     )
-
-
-def _parse_fast(text: bytes, max_depth: int) -> NewSubmission | None:
-    if is_too_deep(text, max_depth):
-        return None
-    try:
-        return build_fast_submission(_fast_decoder.decode(text), _strict_decoder.decode(text))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def build_batch_answer(settled: Sequence[SubmittedTask | TaskfleetError]) -> dict[str, Any]:

@@ -18,8 +18,6 @@ from taskfleet_api.tasks.model import NewSubmission
 from taskfleet_core.errors import FieldError, InvalidInputError
 
 __all__ = [
-    "FastTask",
-    "build_fast_submission",
     "escape_pointer",
     "parse_fast",
     "parse_precise",
@@ -68,12 +66,12 @@ def parse_fast(body: bytes, max_depth: int) -> NewSubmission | None:
     if is_too_deep(body, max_depth):
         return None
     try:
-        return build_fast_submission(_fast_decoder.decode(body), _strict_decoder.decode(body))
+        return _build_fast_submission(_fast_decoder.decode(body), _strict_decoder.decode(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def build_fast_submission(item: FastTask, values: dict[str, Any]) -> NewSubmission | None:
+def _build_fast_submission(item: FastTask, values: dict[str, Any]) -> NewSubmission | None:
     """The submission of an item, decoded in both ways, that is not too deep; None where it is not plainly right."""
     args, kwargs, metadata = bytes(item.args), bytes(item.kwargs), values.get("metadata")
     if args[:1] != b"[" or kwargs[:1] != b"{" or not item.task.isprintable() or not item.queue.isprintable():

@@ -8,18 +8,18 @@ from uuid import UUID
 import structlog
 
 from taskfleet_api.access import get_caller
-from taskfleet_api.background import Dispatcher, QueueDirectory
+from taskfleet_api.background import Dispatcher, KnownQueue, QueueDirectory
 from taskfleet_api.background.composing import build_event
 from taskfleet_api.live import LiveStore, overlay
 from taskfleet_api.records import CancelOutcome, Page, Records, TaskFilter, TaskRecord
 from taskfleet_core.errors import ConflictError, InvalidInputError, NotFoundError, StoreUnavailableError
+from taskfleet_core.events import TaskEvent
 from taskfleet_core.states import TaskState
 
-__all__ = ["POOLS_WITHOUT_TERMINATION", "Tasks"]
+__all__ = ["Tasks", "explain_unstoppable"]
 
 REREAD_SECONDS = 15.0
 DISCONNECTED_REREAD_SECONDS = 1.0
-POOLS_WITHOUT_TERMINATION = frozenset({"threads", "solo"})
 log = structlog.get_logger()
 
 
@@ -71,10 +71,8 @@ class Tasks:
                 event = await updates.next(REREAD_SECONDS if updates.connected else DISCONNECTED_REREAD_SECONDS)
                 if event is None or not await get_caller().may_see(record.queue):
                     record = await self.get(task_id)
-                elif event["kind"] == "progress":
-                    record = overlay(record, None, event)
                 else:
-                    record = overlay(record, event)
+                    record = _overlay_event(record, event)
                 yield record
 
     async def follow_many(self, ids: Sequence[UUID]) -> AsyncGenerator[Sequence[TaskRecord]]:
@@ -94,10 +92,8 @@ class Tasks:
                 elif (record := records.get(UUID(event["id"]))) is not None and await get_caller().may_see(
                     record.queue
                 ):
-                    is_progress = event["kind"] == "progress"
-                    record = overlay(record, None, event) if is_progress else overlay(record, event)
-                    records[record.id] = record
-                    changed = [record]
+                    records[record.id] = _overlay_event(record, event)
+                    changed = [records[record.id]]
                 else:
                     continue
                 yield changed
@@ -201,9 +197,8 @@ class Tasks:
         if not terminate:
             raise ConflictError(f"Task {record.id} is running; add ?terminate=true to stop it.")
         queue = self._directory.get(record.queue)
-        pool = queue.registration.get("limits", {}).get("pool", "prefork") if queue else "prefork"
-        if pool in POOLS_WITHOUT_TERMINATION:
-            raise ConflictError(f"The {pool} pool of queue {record.queue!r} cannot stop a running task.")
+        if queue is not None and not queue.can_stop_tasks:
+            raise ConflictError(explain_unstoppable(queue))
 
     async def _announce(self, record: TaskRecord) -> bool:
         """Tell readers; False when Redis is away: they find out from the record."""
@@ -213,3 +208,12 @@ class Tasks:
             log.warning("announcement_lost", task_id=str(record.id), state=record.state.value)
             return False
         return True
+
+
+def explain_unstoppable(queue: KnownQueue) -> str:
+    """Why a running task of the queue goes on."""
+    return f"The {queue.pool} pool of queue {queue.name!r} cannot stop a running task."
+
+
+def _overlay_event(record: TaskRecord, event: TaskEvent) -> TaskRecord:
+    return overlay(record, None, event) if event["kind"] == "progress" else overlay(record, event)

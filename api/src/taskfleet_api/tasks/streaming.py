@@ -15,10 +15,20 @@ from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.rendering import raw, render_moment
 from taskfleet_core.errors import NotFoundError
 
-__all__ = ["EventCursor", "parse_event_id", "stream_changes", "stream_events", "stream_while_allowed"]
+__all__ = [
+    "COMMENT",
+    "HEARTBEAT_SECONDS",
+    "OPENING",
+    "EventCursor",
+    "parse_event_id",
+    "render_sse_event",
+    "stream_changes",
+    "stream_events",
+    "stream_while_allowed",
+]
 
 HEARTBEAT_SECONDS = 14.5  # a little under the pause after which a quiet task is read again
-RECONNECT_MILLISECONDS = 1000
+OPENING = b"retry: 1000\n\n"  # milliseconds until a reader whose stream was cut opens it again
 COMMENT = b": keep\n\n"
 _encode = msgspec.json.Encoder().encode
 
@@ -42,6 +52,22 @@ def parse_event_id(text: str | None) -> EventCursor:
     return EventCursor(*(int(part) for part in parts))
 
 
+class _Silence:
+    """How long a reader has heard nothing: proxies cut streams that are silent for long."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def break_with(self, text: bytes) -> bytes:
+        """What to send now: the text, in its place a comment once the silence was long, or nothing."""
+        now = time.monotonic()
+        if not text and now - self._since >= HEARTBEAT_SECONDS:
+            text = COMMENT
+        if text:
+            self._since = now
+        return text
+
+
 async def stream_events(
     tasks: Tasks, streams: OpenStreams, task_id: UUID, since: EventCursor, *, follow: bool
 ) -> AsyncGenerator[bytes]:
@@ -50,14 +76,11 @@ async def stream_events(
     Run it in one task from beginning to end. Raises OverloadedError and NotFoundError before the first text.
     """
     async with streams.slot("events"), aclosing(tasks.follow(task_id)) as records:
-        yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
-        told_at = time.monotonic()
+        yield OPENING
+        silence = _Silence()
         async for record in records:
             text, since = render_changes(record, since)
-            if not text and time.monotonic() - told_at >= HEARTBEAT_SECONDS:
-                text = COMMENT
-            if text:
-                told_at = time.monotonic()
+            if text := silence.break_with(text):
                 yield text
             if record.state.is_final and not follow:
                 return
@@ -66,14 +89,10 @@ async def stream_events(
 async def stream_changes(tasks: Tasks, streams: OpenStreams, ids: Sequence[UUID]) -> AsyncGenerator[bytes]:
     """What several tasks are now and become, as text that does not end. Raises as `stream_events` does."""
     async with streams.slot("events"), aclosing(tasks.follow_many(ids)) as changes:
-        yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
-        told_at = time.monotonic()
+        yield OPENING
+        silence = _Silence()
         async for records in changes:
-            text = b"".join(render_changes(record, EventCursor())[0] for record in records)
-            if not text and time.monotonic() - told_at >= HEARTBEAT_SECONDS:
-                text = COMMENT
-            if text:
-                told_at = time.monotonic()
+            if text := silence.break_with(b"".join(render_changes(record, EventCursor())[0] for record in records)):
                 yield text
 
 
@@ -124,6 +143,11 @@ def _render_event(kind: str, cursor: EventCursor, record: TaskRecord, **members:
         "at": record.updated_at.timestamp(),
         **members,
     }
+    return render_sse_event(kind, str(cursor), _encode(document))
+
+
+def render_sse_event(kind: str, identity: str, data: bytes) -> bytes:
+    """One event with JSON as its data. Pure."""
     # A line break would end the field; in JSON it is only ever white space.
-    data = _encode(document).replace(b"\n", b" ").replace(b"\r", b" ")
-    return f"event: {kind}\nid: {cursor}\ndata: ".encode() + data + b"\n\n"
+    data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    return f"event: {kind}\nid: {identity}\ndata: ".encode() + data + b"\n\n"

@@ -23,7 +23,7 @@ from taskfleet_api.tasks.model import (
     SubmittedTask,
     build_unknown_task_error,
 )
-from taskfleet_api.tasks.reading import POOLS_WITHOUT_TERMINATION, Tasks
+from taskfleet_api.tasks.reading import Tasks, explain_unstoppable
 from taskfleet_api.tasks.visibility import find_queue
 from taskfleet_core.errors import ConflictError, FieldError, InvalidInputError, TaskfleetError
 from taskfleet_core.states import TaskState
@@ -215,13 +215,12 @@ def check_abilities(queue: KnownQueue, timeout_seconds: float | None) -> None:
         raise ConflictError(
             f"Queue {queue.name!r} is on a broker that this API does not publish to; it is only scaled here."
         )
-    limits = queue.registration.get("limits", {})
-    longest, pool = limits.get("maxTaskSeconds"), limits.get("pool", "prefork")
     if timeout_seconds is None:
         return
-    if pool in POOLS_WITHOUT_TERMINATION:
-        detail = f"The {pool} pool of queue {queue.name!r} cannot stop a running task."
+    if not queue.can_stop_tasks:
+        detail = explain_unstoppable(queue)
         raise InvalidInputError(detail, (FieldError("#/timeout_seconds", detail),))
+    longest = queue.registration.get("limits", {}).get("maxTaskSeconds")
     if longest is not None and timeout_seconds > longest:
         detail = f"Queue {queue.name!r} stops tasks after {longest:g} s; give at most that."
         raise InvalidInputError(detail, (FieldError("#/timeout_seconds", detail),))

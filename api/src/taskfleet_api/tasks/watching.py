@@ -17,7 +17,7 @@ from taskfleet_api.tasks.admission import OpenStreams
 from taskfleet_api.tasks.model import ANONYMOUS
 from taskfleet_api.tasks.reading import Tasks
 from taskfleet_api.tasks.rendering import render_page, task_document
-from taskfleet_api.tasks.streaming import COMMENT, HEARTBEAT_SECONDS, RECONNECT_MILLISECONDS
+from taskfleet_api.tasks.streaming import COMMENT, HEARTBEAT_SECONDS, OPENING, render_sse_event
 from taskfleet_core.errors import OverloadedError, UnavailableError
 
 __all__ = ["HEAD_ROWS", "Follower", "Listings", "stream_listing"]
@@ -103,13 +103,13 @@ class _Listing:
             return
         text = render_page(page)
         self._version = hashlib.sha256(text).hexdigest()[:16]
-        self._page_event = _build_event("page", self._version, text)
+        self._page_event = render_sse_event("page", self._version, text)
         # Nothing of the last look is left: rows in between are not known, so the whole page is told.
         is_gap = before is None or len(changed) == len(page.items)
         event = self._page_event
         if not is_gap:
             documents = {"items": [task_document(record) for record in changed]}
-            event = _build_event("tasks", self._version, _encode(documents))
+            event = render_sse_event("tasks", self._version, _encode(documents))
         for follower in self.followers:
             follower.push(event)
 
@@ -118,12 +118,6 @@ def find_changes(before: Page | None, page: Page) -> Sequence[TaskRecord]:
     """The tasks of the page that are new or other than they were. Pure."""
     known = {record.id: record for record in before.items} if before is not None else {}
     return [record for record in page.items if known.get(record.id) != record]
-
-
-def _build_event(kind: str, version: str, data: bytes) -> bytes:
-    # A line break would end the field; in JSON it is only ever white space.
-    data = data.replace(b"\n", b" ").replace(b"\r", b" ")
-    return f"event: {kind}\nid: {version}\ndata: ".encode() + data + b"\n\n"
 
 
 class Listings:
@@ -185,6 +179,6 @@ async def stream_listing(
     Run it in one task from beginning to end. Raises OverloadedError before the first text.
     """
     async with streams.slot("events", STREAM_SECONDS), listings.follow(wanted, last_event_id) as follower:
-        yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
+        yield OPENING
         while (event := await follower.next(HEARTBEAT_SECONDS)) is not None:
             yield event
