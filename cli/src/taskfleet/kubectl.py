@@ -36,7 +36,8 @@ def fetch_json(*arguments: str) -> Any:
 
 def create_objects(manifests: Iterable[Mapping[str, Any]], *options: str) -> list[Any]:
     """What the server makes of each, in their order."""
-    text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+    # One document: kubectl 1.32 takes no stream of JSON documents.
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
     answer = run_kubectl("create", "--validate=false", "-f", "-", "-o", "json", *options, text=text)
     decoder, found, position = json.JSONDecoder(), [], 0
     while start := answer.find("{", position) + 1:  # kubectl writes one document after the other

@@ -1,11 +1,14 @@
 """The plugin of kubectl: how it finds a release, its address and its key."""
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from taskfleet.exit_codes import ExitCode
+from taskfleet.kubectl import create_objects
 from taskfleet.plugin import execute_plugin
 
 FAKE_CLUSTER = """
@@ -53,3 +56,11 @@ def test_an_address_of_ones_own_needs_no_cluster(
     monkeypatch.setattr("taskfleet.client.FIRST_PAUSE_SECONDS", 0.01)
     assert execute_plugin(["queues", "--url", "http://127.0.0.1:1"]) == ExitCode.UNAVAILABLE
     assert "http://127.0.0.1:1 does not answer" in capsys.readouterr().err
+
+
+def test_objects_are_created_as_one_document(make_kubectl: Callable[[str], None], tmp_path: Path) -> None:
+    """kubectl 1.32 takes no stream of them on its standard input; it always writes one."""
+    sent = tmp_path / "sent.json"
+    make_kubectl(f"""cat > {sent}; echo '{{"n": 1}}'; echo '{{"n": 2}}'""")
+    assert create_objects([{"kind": "A"}, {"kind": "B"}]) == [{"n": 1}, {"n": 2}]
+    assert [item["kind"] for item in json.loads(sent.read_text())["items"]] == ["A", "B"]
